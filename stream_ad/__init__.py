@@ -1,0 +1,1 @@
+"""Continual visual inspection: one bank, one entry per product line, nothing forgotten unseen."""

@@ -1,0 +1,64 @@
+"""What every backbone is: a frozen image-text encoder that is read out at any block."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from jaxtyping import Float
+from torch import Tensor
+
+from stream_ad.domain.bank import FeatureSpec
+from stream_ad.domain.images import Picture
+
+
+class Encoded(NamedTuple):
+    """What one pass through the image tower gave."""
+
+    #: patch tokens after each block that was asked for, row by row over the grid
+    blocks: dict[int, Float[Tensor, "batch patches width"]]
+    #: final image embedding in the joint space, unit length; None: the pass stopped early
+    embedding: Float[Tensor, "batch joint"] | None
+    #: patch tokens in the joint space, unit length (value-to-value attention); None: not asked for
+    dense: Float[Tensor, "batch patches joint"] | None
+
+
+class Backbone(Protocol):
+    """A frozen CLIP-like ViT. Its parameters never change and never get a gradient."""
+
+    spec: FeatureSpec
+    #: blocks of the image tower
+    depth: int
+    #: C, width of the image tower
+    width: int
+    #: D, joint width of image and text
+    joint_width: int
+    #: patches along each side
+    grid: int
+    #: what an operator should know: "tiny: untrained" for instance; empty when there is nothing to say
+    caveat: str
+
+    def preprocess(self, pictures: Sequence[Picture]) -> Float[Tensor, "batch 3 size size"]:
+        """Pictures squashed to the input size (never cropped) and normalised, on the backbone's device."""
+        ...
+
+    def encode(
+        self,
+        pixels: Float[Tensor, "batch 3 size size"],
+        blocks: Sequence[int],
+        *,
+        prompts: Float[Tensor, "layers 2 length width"] | None = None,
+        embedding: bool = False,
+        dense: bool = False,
+    ) -> Encoded:
+        """Patch tokens after each of `blocks` (0-based), stopping after the last one that is needed.
+
+        `prompts` are prefixes to the keys ([:, 0]) and values ([:, 1]) of blocks 0 .. layers - 1 (CMPMB
+        Algorithm 1); zero length is the same as None. Without prompts no gradient is kept. On a CPU an image's
+        result is bit-identical whatever its batch.
+        """
+        ...
+
+    def encode_text(
+        self, texts: Sequence[str], *, context: Float[Tensor, "n_text text_width"] | None = None
+    ) -> Float[Tensor, "texts joint"]:
+        """Unit-length embeddings. `context` replaces the tokens of every "[P]" in the texts (CMPMB 3.2)."""
+        ...

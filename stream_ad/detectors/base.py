@@ -1,0 +1,53 @@
+"""The one protocol behind which every method stands."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from stream_ad.backbones.views import Views
+from stream_ad.domain.bank import BankEntry
+from stream_ad.domain.images import ImageSet, Mask
+from stream_ad.domain.ports import Progress
+from stream_ad.domain.task import Task
+
+
+class RawPrediction(NamedTuple):
+    """Raw, unbounded scores and maps per branch; `detectors/calibrated.py` makes verdicts of them."""
+
+    scores: Mapping[str, Float[Tensor, " batch"]]
+    #: at the input size, blurred; -inf outside the region of interest
+    maps: Mapping[str, Float[Tensor, "batch size size"]]
+
+
+class Detector(Protocol):
+    """A way to learn what normal looks like, one task at a time.
+
+    Both methods are pure: they read the frozen weights given to the constructor, never each other's leftovers.
+    All that is learned is in the returned arrays.
+    """
+
+    #: name and version; what a bank entry names
+    name: str
+    #: 0 zero-shot, 1 few-shot, more for methods that train per task
+    min_images: int
+    #: each branch's weight in the fused score, summing to 1
+    branches: Mapping[str, float]
+
+    def adapt(
+        self, task: Task, normals: ImageSet, *, roi: Mask | None, seed: int, progress: Progress
+    ) -> Mapping[str, np.ndarray]:
+        """Learn one task from normal images. Same arguments, same arrays, bit for bit (CPU).
+
+        Nothing outside `roi` (a mask of any size, stretched over the picture) is learned.
+
+        Raises:
+            TooFewImages: `normals` holds fewer than `min_images`.
+        """
+        ...
+
+    def predict(self, views: Views, entries: Sequence[BankEntry]) -> RawPrediction:
+        """Score a batch, one entry per image. An image's result does not depend on its batch."""
+        ...

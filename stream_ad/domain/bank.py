@@ -1,0 +1,137 @@
+"""What is learned: entries, one per task, and the numbered banks that hold them. All immutable."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+
+import numpy as np
+from jaxtyping import Float64
+
+from stream_ad.domain.task import Task, TaskId
+from stream_ad.errors import UnknownTask
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureSpec:
+    """How pictures become features. Training and serving must agree, so every entry carries it."""
+
+    backbone: str  # "ViT-B-16/openai", "local-dir:...", "tiny"
+    weights_sha256: str
+    image_size: int  # px, square
+    resize: str = "squash"  # never cropped: a crop loses defects at the short ends
+    decoder: str = "pillow-rgb8"
+
+    def __str__(self) -> str:
+        return f"{self.backbone}@{self.image_size}px {self.weights_sha256[:12]} {self.resize} {self.decoder}"
+
+
+@dataclass(frozen=True, slots=True)
+class BranchScale:
+    """How one branch enters the fused score: sigmoid(1.5 (s - center) / scale) with a weight.
+
+    CMPMB Eq. 15 (ANM: centre and scale, from calibration normals) and Eq. 16 (DFS: the weight).
+    """
+
+    center: float
+    scale: float
+    weight: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Calibration:
+    """What unseen normal images of a task score. Never fitted: only ranks and quantiles are taken.
+
+    `scores` and `map_peaks` are ascending. With `out_of_fold`, they come from five memories that each
+    left a fifth of the normals out, so the promise of a false-alarm rate is approximate.
+    """
+
+    score_scales: Mapping[str, BranchScale]
+    map_scales: Mapping[str, BranchScale]
+    scores: Float64[np.ndarray, " n"]
+    #: highest value of each image's fused map inside the region of interest
+    map_peaks: Float64[np.ndarray, " n"]
+    #: distance of each image to the task's keys (routing)
+    key_distances: Float64[np.ndarray, " n"]
+    #: cosine distance of each image's final embedding to the nearest one of the task (refusal)
+    embedding_distances: Float64[np.ndarray, " n"]
+    out_of_fold: bool
+
+    def threshold(self, alpha: float) -> float:
+        """The score above which at most a share `alpha` of good images lies (split conformal).
+
+        The ceil((n + 1)(1 - alpha))-th smallest score; with too few images for `alpha` the largest, and then
+        `can_promise` is false.
+        """
+        n = len(self.scores)
+        rank = int(np.ceil((n + 1) * (1 - alpha) - 1e-9))
+        return float(self.scores[min(rank, n) - 1])
+
+    def map_threshold(self, alpha: float) -> float:
+        """The map value that good images' peaks exceed with a share of at most `alpha`."""
+        n = len(self.map_peaks)
+        rank = int(np.ceil((n + 1) * (1 - alpha) - 1e-9))
+        return float(self.map_peaks[min(rank, n) - 1])
+
+    def can_promise(self, alpha: float) -> bool:
+        """Whether `alpha` can be promised at all: that takes n >= 1 / alpha - 1 images."""
+        return len(self.scores) + 1 >= 1 / alpha - 1e-9
+
+    def p_value(self, score: float) -> float:
+        """Share of good images that score at least this, this one counted: (1 + #{s_i >= s}) / (n + 1)."""
+        above = len(self.scores) - int(np.searchsorted(self.scores, score, side="left"))
+        return (1 + above) / (len(self.scores) + 1)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BankEntry:
+    """What one detector keeps of one task, its calibration and what made it; known by its `sha256`."""
+
+    task: Task
+    #: name and version; entries of one bank may differ
+    detector: str
+    #: keys, text prompts, visual prompts, coreset ...: what the detector needs, by name; read-only
+    arrays: Mapping[str, np.ndarray]
+    calibration: Calibration
+    features: FeatureSpec
+    #: sha256 of weights common to all tasks
+    shared_weights: str | None
+    #: hash of the sorted picture ids of each split: fit, calibration, regression, test
+    splits: Mapping[str, str]
+    #: content hash of all of the above, given by the store
+    sha256: str = ""
+
+    @property
+    def threshold(self) -> float:
+        return self.calibration.threshold(self.task.false_alarm_rate)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MemoryBank:
+    """Every task's entry at one version. Never changed; a change is a new bank."""
+
+    version: int
+    entries: Mapping[TaskId, BankEntry] = field(default_factory=lambda: MappingProxyType({}))
+
+    def with_entry(self, entry: BankEntry, version: int) -> "MemoryBank":
+        """This bank plus (or replacing) one task. The others are shared, and ordered by task."""
+        entries = {**self.entries, entry.task.id: entry}
+        return replace(self, version=version, entries=MappingProxyType(dict(sorted(entries.items()))))
+
+    def __iter__(self) -> Iterator[BankEntry]:
+        return iter(self.entries.values())
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def entry(self, task: str) -> BankEntry:
+        """Raises: UnknownTask: the bank has no such task."""
+        try:
+            return self.entries[TaskId(task)]
+        except KeyError:
+            raise UnknownTask(task, list(self.entries)) from None
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the entries, whatever their order of arrival."""
+        return hashlib.sha256("\n".join(sorted(e.sha256 for e in self)).encode()).hexdigest()

@@ -1,0 +1,78 @@
+"""Sets of pictures, as detectors and the evaluation see them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+
+Picture = UInt8[np.ndarray, "height width 3"]
+"""A decoded picture, RGB, 8 bits a channel, of any size."""
+
+Mask = Bool[np.ndarray, "height width"]
+
+
+class ImageSet(Protocol):
+    """Pictures that are sized, in a fixed order, and can be read again.
+
+    Nothing says that they are in memory: 100,000 fit, because readers take them in batches.
+    """
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Picture: ...
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """sha256 of each picture's decoded pixels, in order: by this, sets are checked to be disjoint."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Subset:
+    """Some pictures of a set, in the order of `indices`."""
+
+    images: ImageSet
+    indices: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> Picture:
+        return self.images[self.indices[index]]
+
+    @property
+    def ids(self) -> Sequence[str]:
+        ids = self.images.ids
+        return [ids[index] for index in self.indices]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HeldoutImage:
+    """One picture with its truth."""
+
+    #: sha256 of the decoded pixels
+    id: str
+    pixels: Picture
+    defective: bool
+    #: where the defect is, at the picture's size; None: nobody marked it
+    mask: Mask | None
+    #: "good", or the kind of defect
+    kind: str
+    #: the defect was painted by us: AUROC on such images is never AUROC on real defects
+    synthetic: bool = False
+
+
+class HeldoutSet(Protocol):
+    """Held-out pictures with their truth; read lazily, in a fixed order."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> HeldoutImage: ...
+
+    @property
+    def ids(self) -> Sequence[str]: ...
+
+    @property
+    def defective(self) -> Sequence[bool]: ...

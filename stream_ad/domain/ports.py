@@ -1,0 +1,247 @@
+"""What the use cases need from the world. Adapters implement these; services know nothing else.
+
+Every method of a repository is one transaction.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+from stream_ad.domain.bank import BankEntry, MemoryBank
+from stream_ad.domain.evaluation import Evaluation, Half
+from stream_ad.domain.job import Job, JobKind, JobState
+from stream_ad.domain.message import DeadLetter, OutboxMessage, Record
+from stream_ad.domain.result import InspectionResult
+from stream_ad.domain.task import Task
+
+
+class Clock(Protocol):
+    def now(self) -> datetime:
+        """The time, aware, in UTC."""
+        ...
+
+    def sleep(self, seconds: float) -> None: ...
+
+
+class Progress(Protocol):
+    """Told by long work how far it is. Raises to stop the work (cancelled, or its lease lost)."""
+
+    def __call__(self, stage: str, done: int, total: int) -> None: ...
+
+
+class Source(Protocol):
+    """Where images come from. One thread owns a source.
+
+    After a restart everything that was not committed comes again, in the order of its offsets.
+    """
+
+    def poll(self, max_items: int, timeout_s: float) -> list[Record]:
+        """Up to `max_items` new records; an empty list when none came within `timeout_s`.
+
+        Within a partition offsets rise. Keeps group membership alive, so call it also while paused (it then
+        returns nothing).
+
+        Raises:
+            Unavailable: the source is away; call again later, nothing is lost.
+        """
+        ...
+
+    def commit(self, up_to: Mapping[tuple[str, int], int]) -> None:
+        """Mark records as done: per (topic, partition) the offset *after* the last one done.
+
+        Called only after the database transaction returned. A crash before it means that the records come again.
+
+        Raises:
+            Unavailable: not committed; the records may come again.
+        """
+        ...
+
+    def pause(self) -> None:
+        """Fetch nothing more until `resume`."""
+        ...
+
+    def resume(self) -> None: ...
+
+    def lag(self) -> Mapping[tuple[str, int], int]:
+        """Records waiting per partition, as far as known."""
+        ...
+
+    def close(self) -> None:
+        """Leave politely. Not guaranteed to be called."""
+        ...
+
+
+class Sink(Protocol):
+    """Where outbox messages go. At least once: a repeat has the same id."""
+
+    def send(self, messages: Sequence[OutboxMessage]) -> None:
+        """Returns when every message is safely there.
+
+        Raises:
+            Unavailable: some may be there; all will be sent again.
+        """
+        ...
+
+    def close(self) -> None: ...
+
+
+class EntryStore(Protocol):
+    """Entries as files named by their content."""
+
+    def put(self, entry: BankEntry) -> BankEntry:
+        """Store durably; the entry with its `sha256`. The same entry twice is one file."""
+        ...
+
+    def get(self, sha256: str) -> BankEntry:
+        """Raises: BankError: the file is missing or its content does not have this hash."""
+        ...
+
+
+class TaskRepository(Protocol):
+    def add(self, task: Task, kind: JobKind, payload: Mapping[str, Any], at: datetime) -> Job:
+        """Task and queued job in one transaction.
+
+        Raises:
+            TaskExists: there is a task of that name.
+        """
+        ...
+
+    def get(self, task: str) -> Task:
+        """Raises: UnknownTask."""
+        ...
+
+    def all(self) -> list[Task]:
+        """Every task, by name."""
+        ...
+
+
+class JobRepository(Protocol):
+    def get(self, job_id: int) -> Job:
+        """Raises: JobError: no such job."""
+        ...
+
+    def all(self) -> list[Job]:
+        """Every job, newest first."""
+        ...
+
+    def claim(self, worker: str, device: str, lease_s: float, at: datetime) -> Job | None:
+        """The oldest queued job, or a running one whose lease ran out; now running, one attempt more, ours.
+
+        A job out of attempts is failed instead. No two workers ever get the same lease.
+        """
+        ...
+
+    def heartbeat(
+        self, job_id: int, worker: str, *, stage: str, progress: float, lease_s: float, at: datetime
+    ) -> bool:
+        """Prolong the lease. False: it is no longer ours, or somebody asked to cancel: stop."""
+        ...
+
+    def finish(
+        self, job_id: int, worker: str, state: JobState, message: str, at: datetime, log_tail: str | None = None
+    ) -> bool:
+        """End a job that is not published (`BankRepository.publish` ends that one). False: lease lost."""
+        ...
+
+    def requeue(self, job_id: int, at: datetime) -> Job:
+        """A failed, rejected or cancelled job once more. Raises: JobError: it is open, or was published."""
+        ...
+
+    def cancel(self, job_id: int, at: datetime) -> Job:
+        """A queued job ends now, a running one at its next heartbeat. Raises: JobError: it has ended."""
+        ...
+
+
+class BankRepository(Protocol):
+    def active_version(self) -> int:
+        """The version that scorers use; 0 is the empty bank. Cheap: polled between batches."""
+        ...
+
+    def load(self, version: int | None = None) -> MemoryBank:
+        """A bank by number, the active one by default. Raises: BankError: no such version."""
+        ...
+
+    def next_version(self) -> int:
+        """The number that the next published bank gets, if nobody is faster."""
+        ...
+
+    def publish(
+        self,
+        bank: MemoryBank,
+        *,
+        parent: int,
+        job: Job,
+        worker: str,
+        evaluations: Iterable[Evaluation],
+        message: str,
+        at: datetime,
+    ) -> None:
+        """One transaction: the version, its entries and scores, the active pointer, the job's end.
+
+        Raises:
+            BankError: the active version is no longer `parent`, or the number is taken: evaluate again.
+            JobError: the lease is no longer `worker`'s.
+        """
+        ...
+
+    def use(self, version: int, *, who: str, reason: str, at: datetime) -> None:
+        """Make a published version the active one (rollback); written to the audit table.
+
+        Raises: BankError: no such version.
+        """
+        ...
+
+    def versions(self) -> list[Mapping[str, Any]]:
+        """Every published version, oldest first: version, parent, created_at, task, job_id, active, sha256."""
+        ...
+
+
+class EvaluationRepository(Protocol):
+    def save(self, evaluation: Evaluation) -> None: ...
+
+    def all(self, half: Half) -> list[Evaluation]:
+        """Oldest first, rejected candidates included (`published` tells)."""
+        ...
+
+
+class ResultRepository(Protocol):
+    def save_batch(
+        self,
+        results: Sequence[InspectionResult],
+        dead_letters: Sequence[DeadLetter],
+        outbox: Sequence[OutboxMessage],
+    ) -> None:
+        """One transaction. A result or dead letter of the same (topic, partition, offset) is overwritten."""
+        ...
+
+    def outbox(self, limit: int) -> list[tuple[int, OutboxMessage]]:
+        """Messages not yet relayed, oldest first, each with its row number."""
+        ...
+
+    def relayed(self, rows: Sequence[int]) -> None: ...
+
+    def recent(self, limit: int) -> list[InspectionResult]:
+        """The latest results, newest first."""
+        ...
+
+    def dead_letters(self, limit: int) -> list[DeadLetter]: ...
+
+
+class FileLedger(Protocol):
+    """Gives every file of a watched folder, by (path, sha256), an offset that never changes."""
+
+    def register(self, topic: str, files: Sequence[tuple[str, str]], at: datetime) -> list[int]:
+        """Offsets of (path, sha256) pairs, new or known, in order."""
+        ...
+
+    def pending(self, topic: str, limit: int) -> list[tuple[int, str, str]]:
+        """(offset, path, sha256) of files not yet done, by offset."""
+        ...
+
+    def known(self, topic: str) -> set[tuple[str, str]]:
+        """(path, sha256) of every file registered."""
+        ...
+
+    def done(self, topic: str, up_to: int) -> None:
+        """Every offset below `up_to` is done."""
+        ...
