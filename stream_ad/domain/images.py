@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, UInt8
@@ -13,6 +13,7 @@ Picture = UInt8[np.ndarray, "height width 3"]
 Mask = Bool[np.ndarray, "height width"]
 
 
+@runtime_checkable
 class ImageSet(Protocol):
     """Pictures that are sized, in a fixed order, and can be read again.
 
@@ -64,6 +65,7 @@ class HeldoutImage:
     synthetic: bool = False
 
 
+@runtime_checkable
 class HeldoutSet(Protocol):
     """Held-out pictures with their truth; read lazily, in a fixed order."""
 

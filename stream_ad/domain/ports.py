@@ -1,11 +1,11 @@
 """What the use cases need from the world. Adapters implement these; services know nothing else.
 
-Every method of a repository is one transaction.
+Every method of a repository is one transaction. All are runtime-checkable, because the test run checks signatures.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from stream_ad.domain.bank import BankEntry, MemoryBank
 from stream_ad.domain.evaluation import Evaluation, Half
@@ -15,6 +15,7 @@ from stream_ad.domain.result import InspectionResult
 from stream_ad.domain.task import Task
 
 
+@runtime_checkable
 class Clock(Protocol):
     def now(self) -> datetime:
         """The time, aware, in UTC."""
@@ -23,12 +24,14 @@ class Clock(Protocol):
     def sleep(self, seconds: float) -> None: ...
 
 
+@runtime_checkable
 class Progress(Protocol):
     """Told by long work how far it is. Raises to stop the work (cancelled, or its lease lost)."""
 
     def __call__(self, stage: str, done: int, total: int) -> None: ...
 
 
+@runtime_checkable
 class Source(Protocol):
     """Where images come from. One thread owns a source.
 
@@ -71,6 +74,7 @@ class Source(Protocol):
         ...
 
 
+@runtime_checkable
 class Sink(Protocol):
     """Where outbox messages go. At least once: a repeat has the same id."""
 
@@ -85,6 +89,7 @@ class Sink(Protocol):
     def close(self) -> None: ...
 
 
+@runtime_checkable
 class EntryStore(Protocol):
     """Entries as files named by their content."""
 
@@ -97,6 +102,7 @@ class EntryStore(Protocol):
         ...
 
 
+@runtime_checkable
 class TaskRepository(Protocol):
     def add(self, task: Task, kind: JobKind, payload: Mapping[str, Any], at: datetime) -> Job:
         """Task and queued job in one transaction.
@@ -115,6 +121,7 @@ class TaskRepository(Protocol):
         ...
 
 
+@runtime_checkable
 class JobRepository(Protocol):
     def get(self, job_id: int) -> Job:
         """Raises: JobError: no such job."""
@@ -131,9 +138,7 @@ class JobRepository(Protocol):
         """
         ...
 
-    def heartbeat(
-        self, job_id: int, worker: str, *, stage: str, progress: float, lease_s: float, at: datetime
-    ) -> bool:
+    def heartbeat(self, job_id: int, worker: str, *, stage: str, progress: float, lease_s: float, at: datetime) -> bool:
         """Prolong the lease. False: it is no longer ours, or somebody asked to cancel: stop."""
         ...
 
@@ -152,6 +157,7 @@ class JobRepository(Protocol):
         ...
 
 
+@runtime_checkable
 class BankRepository(Protocol):
     def active_version(self) -> int:
         """The version that scorers use; 0 is the empty bank. Cheap: polled between batches."""
@@ -196,6 +202,7 @@ class BankRepository(Protocol):
         ...
 
 
+@runtime_checkable
 class EvaluationRepository(Protocol):
     def save(self, evaluation: Evaluation) -> None: ...
 
@@ -204,6 +211,7 @@ class EvaluationRepository(Protocol):
         ...
 
 
+@runtime_checkable
 class ResultRepository(Protocol):
     def save_batch(
         self,
@@ -227,6 +235,7 @@ class ResultRepository(Protocol):
     def dead_letters(self, limit: int) -> list[DeadLetter]: ...
 
 
+@runtime_checkable
 class FileLedger(Protocol):
     """Gives every file of a watched folder, by (path, sha256), an offset that never changes."""
 
