@@ -166,7 +166,8 @@ def _area_under_curve(
         return float("nan")
     budget = max_fpr * len(negative)  # negatives above the threshold, at the right end of the curve
     kept = min(len(negative), int(np.ceil(budget)))
-    top = np.sort(np.partition(negative, len(negative) - kept)[len(negative) - kept :])[::-1]
+    cut = len(negative) - kept
+    top = np.sort(np.partition(negative, cut)[cut:] if cut else negative)[::-1]
     starts = np.flatnonzero(np.r_[True, top[1:] != top[:-1]])
     values = top[starts]  # distinct, falling
     counts = np.diff(np.r_[starts, kept]).astype(np.float64)
