@@ -1,0 +1,225 @@
+"""Entries as safetensors files named by the sha256 of their bytes.
+
+One file an entry: `arrays/<name>` and `calibration/<name>` are tensors, everything else is one canonical JSON text in
+the header, so that equal entries are equal bytes. Files are written once and never changed: a crash leaves at most a
+temporary file that nobody reads. They are mapped, not read, so several scorers share one copy in memory.
+"""
+
+import dataclasses
+import errno
+import hashlib
+import json
+import mmap
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+
+from stream_ad.domain.bank import BankEntry, BranchScale, Calibration, FeatureSpec
+from stream_ad.domain.task import Task
+from stream_ad.errors import BankError
+
+#: one key only: the serializer keeps no order among several
+METADATA_KEY = "stream-ad entry"
+FORMAT = 1
+CALIBRATION_ARRAYS = ("scores", "map_peaks", "key_distances", "embedding_distances")
+DTYPES = {
+    "F64": np.dtype("<f8"),
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "I64": np.dtype("<i8"),
+    "I32": np.dtype("<i4"),
+    "I16": np.dtype("<i2"),
+    "I8": np.dtype("i1"),
+    "U64": np.dtype("<u8"),
+    "U32": np.dtype("<u4"),
+    "U16": np.dtype("<u2"),
+    "U8": np.dtype("u1"),
+    "BOOL": np.dtype("?"),
+}
+
+
+class FileEntryStore:
+    """`domain.ports.EntryStore` in a folder on a local disk."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        #: hashes that this process has checked; files never change, so once is enough
+        self._verified: set[str] = set()
+
+    def put(self, entry: BankEntry) -> BankEntry:
+        """Store durably; the entry with its `sha256`.
+
+        Raises:
+            BankError: an array's type cannot be stored, a number is not finite, or the folder cannot be written.
+        """
+        data = entry_bytes(entry)
+        sha256 = hashlib.sha256(data).hexdigest()
+        path = self.path(sha256)
+        try:
+            if not (path.exists() and _file_sha256(path) == sha256):  # a damaged one is written anew
+                self.root.mkdir(parents=True, exist_ok=True)
+                _write_durably(path, data)
+        except OSError as error:
+            raise BankError(
+                f"the entry of task {entry.task.id!r} ({len(data):,} bytes) could not be stored in {self.root}:"
+                f" {error.strerror}; free space there or give the folder another place"
+            ) from error
+        self._verified.add(sha256)
+        return dataclasses.replace(entry, sha256=sha256)
+
+    def get(self, sha256: str) -> BankEntry:
+        """The entry, its arrays read-only views of the file.
+
+        Raises:
+            BankError: the file is missing or its content does not have this hash.
+        """
+        path = self.path(sha256)
+        try:
+            with path.open("rb") as file:
+                content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except FileNotFoundError as error:
+            raise BankError(f"entry {sha256} is not in {self.root}; restore that folder from a backup") from error
+        except (OSError, ValueError) as error:  # ValueError: an empty file cannot be mapped
+            raise BankError(f"entry file {path} cannot be read: {error}; restore it from a backup") from error
+        if sha256 not in self._verified:
+            came = hashlib.sha256(content).hexdigest()
+            if came != sha256:
+                raise BankError(
+                    f"entry file {path} is damaged: its content has the hash {came}; restore it from a backup,"
+                    " or learn the task again"
+                )
+            self._verified.add(sha256)
+        return _entry(content, sha256)
+
+    def path(self, sha256: str) -> Path:
+        """The file of an entry, whether it is there or not."""
+        return self.root / f"{sha256}.safetensors"
+
+
+def entry_bytes(entry: BankEntry) -> bytes:
+    """The entry as a file; equal entries give equal bytes, in whatever order their parts were put in.
+
+    Raises:
+        BankError: an array's type cannot be stored, or a number is not finite.
+    """
+    tensors = {f"arrays/{name}": _storable(name, array) for name, array in entry.arrays.items()}
+    for name in CALIBRATION_ARRAYS:
+        tensors[f"calibration/{name}"] = _storable(name, getattr(entry.calibration, name))
+    try:
+        header = json.dumps(_header(entry), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except ValueError as error:
+        raise BankError(
+            f"the calibration of task {entry.task.id!r} must be finite numbers; got {entry.calibration.score_scales}"
+            f" and {entry.calibration.map_scales}; look at its normal images"
+        ) from error
+    return safetensors.numpy.save(dict(sorted(tensors.items())), metadata={METADATA_KEY: header})
+
+
+def _header(entry: BankEntry) -> dict[str, Any]:
+    calibration = entry.calibration
+    return {
+        "format": FORMAT,
+        "task": {
+            "id": entry.task.id,
+            "class_name": entry.task.class_name,
+            "product_ids": list(entry.task.product_ids),
+            "cameras": list(entry.task.cameras),
+            "false_alarm_rate": float(entry.task.false_alarm_rate),
+        },
+        "detector": entry.detector,
+        "features": dataclasses.asdict(entry.features),
+        "shared_weights": entry.shared_weights,
+        "splits": dict(entry.splits),
+        "score_scales": _scales_to_json(calibration.score_scales),
+        "map_scales": _scales_to_json(calibration.map_scales),
+        "out_of_fold": calibration.out_of_fold,
+    }
+
+
+def _scales_to_json(scales: Mapping[str, BranchScale]) -> dict[str, list[float]]:
+    return {name: [float(s.center), float(s.scale), float(s.weight)] for name, s in scales.items()}
+
+
+def _scales_from_json(scales: Mapping[str, list[float]]) -> Mapping[str, BranchScale]:
+    return MappingProxyType({name: BranchScale(*numbers) for name, numbers in scales.items()})
+
+
+def _storable(name: str, array: np.ndarray) -> np.ndarray:
+    little = array.dtype.newbyteorder("<")
+    if little not in DTYPES.values():
+        raise BankError(
+            f"array {name!r} has type {array.dtype}; only {', '.join(map(str, DTYPES.values()))} are stored"
+        )
+    # not ascontiguousarray: it makes a vector of a scalar
+    return np.asarray(array, dtype=little, order="C")
+
+
+def _entry(content: mmap.mmap, sha256: str) -> BankEntry:
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    about = json.loads(header.pop("__metadata__")[METADATA_KEY])
+    if about["format"] != FORMAT:
+        raise BankError(f"entry {sha256} has format {about['format']}, this program reads {FORMAT}; use a newer one")
+    arrays = {name: _view(content, 8 + size, tensor) for name, tensor in sorted(header.items())}
+    calibration = {name: arrays.pop(f"calibration/{name}") for name in CALIBRATION_ARRAYS}
+    task = about["task"]
+    return BankEntry(
+        task=Task(**{**task, "product_ids": tuple(task["product_ids"]), "cameras": tuple(task["cameras"])}),
+        detector=about["detector"],
+        arrays=MappingProxyType({name.removeprefix("arrays/"): array for name, array in arrays.items()}),
+        calibration=Calibration(
+            score_scales=_scales_from_json(about["score_scales"]),
+            map_scales=_scales_from_json(about["map_scales"]),
+            out_of_fold=about["out_of_fold"],
+            **calibration,
+        ),
+        features=FeatureSpec(**about["features"]),
+        shared_weights=about["shared_weights"],
+        splits=MappingProxyType(about["splits"]),
+        sha256=sha256,
+    )
+
+
+def _view(content: mmap.mmap, start: int, tensor: Mapping[str, Any]) -> np.ndarray:
+    """One tensor of the file, without a copy; read-only, since the mapping is."""
+    dtype, (begin, end) = DTYPES[tensor["dtype"]], tensor["data_offsets"]
+    flat = np.frombuffer(content, dtype, count=(end - begin) // dtype.itemsize, offset=start + begin)
+    return flat.reshape(tensor["shape"])
+
+
+def _file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    """The file is there whole or not at all, also after a loss of power."""
+    descriptor, temporary = tempfile.mkstemp(prefix=".tmp-", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fchmod(file.fileno(), 0o444)  # nobody changes it, and other users' scorers may read it
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    _sync_directory(path.parent)
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some file systems have no such thing
+            raise
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,288 @@
+"""Opens the database, brings it to the right revision, and gives out transactions.
+
+SQLite (one file, write-ahead log) is the embedded default, PostgreSQL the server. Every reader and writer goes
+through `Transactions`, which begins them rightly and turns the driver's errors into ours.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, inspect, make_url
+from sqlalchemy.orm import Session
+
+from stream_ad.adapters.column_types import to_json
+from stream_ad.errors import DatabaseError, Unavailable
+
+BUSY_TIMEOUT_MS = 10_000
+SQLITE_MAGIC = b"SQLite format 3\0"
+
+
+def open_database(url: str, *, create: bool) -> Engine:
+    """An engine on a database of exactly this program's revision.
+
+    With `create`, a database that is absent or empty is made on the spot; one of an older revision never is
+    upgraded here, since other processes may be running on it.
+
+    Raises:
+        DatabaseError: it is missing, no database of ours, of another revision, unreachable or not writable.
+    """
+    engine = make_engine(url, create=create)
+    try:
+        with _explained(engine):
+            if create and _is_empty(engine):
+                _migrate(engine)
+            check_revision(engine)
+    except BaseException:
+        engine.dispose()
+        raise
+    return engine
+
+
+def upgrade(url: str) -> str:
+    """Create the database or bring it to the newest revision, in one transaction; that revision.
+
+    Raises:
+        DatabaseError: as `open_database`, or it is of a newer program.
+    """
+    engine = make_engine(url, create=True)
+    try:
+        with _explained(engine):
+            current = revision(engine)
+            if current is not None or not _is_empty(engine):
+                _refuse_strangers(engine, current)
+            _migrate(engine)
+            return check_revision(engine)
+    finally:
+        engine.dispose()
+
+
+def revision(engine: Engine) -> str | None:
+    """The revision that the database is at; None: it was never set up."""
+    with engine.connect() as connection:
+        return MigrationContext.configure(connection).get_current_revision()
+
+
+def head() -> str:
+    """The revision that this program needs."""
+    found = ScriptDirectory.from_config(alembic_config()).get_current_head()
+    assert found is not None, "no migrations are installed"
+    return found
+
+
+def check_revision(engine: Engine) -> str:
+    """The database's revision, when it is the one that this program needs.
+
+    Raises:
+        DatabaseError: it is older, newer, or no database of ours.
+    """
+    current, needed = revision(engine), head()
+    if current == needed:
+        return needed
+    _refuse_strangers(engine, current)
+    came = f"is at revision {current}" if current else "is empty"
+    raise DatabaseError(
+        f"database {shown(engine.url)} {came}, this program needs {needed};"
+        " stop all stream-ad processes, back it up and run `stream-ad init` to upgrade it"
+    )
+
+
+def make_engine(url: str, *, create: bool) -> Engine:
+    """An engine with the right pragmas and transactions, whatever the database's revision.
+
+    Raises:
+        DatabaseError: the address is wrong, or there is no database file where one must be.
+    """
+    try:
+        parsed = make_url(url)
+        if parsed.get_backend_name() not in ("sqlite", "postgresql"):
+            raise DatabaseError(
+                f"databases are sqlite or postgresql, got {shown(parsed)}; write e.g. sqlite:///stream-ad.db"
+            )
+        if parsed.get_backend_name() == "sqlite":
+            _check_file(parsed, create=create)
+        engine = create_engine(parsed, json_serializer=to_json, pool_pre_ping=parsed.get_backend_name() != "sqlite")
+    except exc.ArgumentError as error:
+        raise DatabaseError(
+            f"database address is not understood: {error}; write e.g. sqlite:///stream-ad.db"
+        ) from error
+    except ModuleNotFoundError as error:
+        raise DatabaseError(
+            f"the driver of {shown(make_url(url))} is not installed ({error.name});"
+            " for PostgreSQL: pip install 'psycopg[binary]'"
+        ) from error
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def alembic_config() -> Config:
+    """Alembic's configuration, without a file: the migrations of the wheel or of the checkout."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "_migrations"
+    config = Config()
+    location = installed if installed.is_dir() else package.parent / "migrations"
+    config.set_main_option("script_location", str(location).replace("%", "%%"))
+    return config
+
+
+def shown(url: URL) -> str:
+    """The address without its password."""
+    return url.render_as_string(hide_password=True)
+
+
+class Transactions:
+    """Sessions that are one transaction each.
+
+    A writer takes SQLite's write lock at its start (BEGIN IMMEDIATE): what it reads stays true until it commits,
+    and it waits for the lock instead of failing when it first writes.
+
+    Raises, from both methods:
+        Unavailable: the database is away, or was locked for longer than 10 s; nothing was written.
+        DatabaseError: the file is damaged or has other tables.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._writer = engine.execution_options(stream_ad_writes=True)
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        with _explained(self.engine, running=True), Session(self.engine) as session:
+            yield session
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        with (
+            _explained(self.engine, running=True),
+            Session(self._writer, expire_on_commit=False) as session,
+            session.begin(),
+        ):
+            yield session
+
+
+def _check_file(url: URL, *, create: bool) -> None:
+    if not url.database or url.database == ":memory:" or url.database.startswith("file:"):
+        raise DatabaseError(
+            f"a database in memory cannot be shared by scorers and workers, got {shown(url)};"
+            " name a file, e.g. sqlite:///stream-ad.db"
+        )
+    path = Path(url.database)
+    try:
+        if not path.exists():
+            if not create:
+                raise DatabaseError(f"there is no database at {path}; run `stream-ad init` to make one")
+            path.parent.mkdir(parents=True, exist_ok=True)
+        elif not path.is_file():
+            raise DatabaseError(f"the database must be a file, {path} is a directory; name a file in it")
+        elif path.stat().st_size > 0:
+            with path.open("rb") as file:
+                if file.read(len(SQLITE_MAGIC)) != SQLITE_MAGIC:
+                    raise DatabaseError(f"{path} is not an SQLite database; move it away or name another file")
+    except OSError as error:
+        raise DatabaseError(
+            f"the database {path} needs a place that can be written: {error}; choose another directory"
+        ) from error
+
+
+def _prepare_sqlite(connection: Any, _: object) -> None:
+    connection.isolation_level = None  # the driver would begin transactions by itself, and too late
+    connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+    connection.execute("PRAGMA foreign_keys = ON")
+    # a source is committed after our commit, so ours must survive a loss of power
+    connection.execute("PRAGMA synchronous = FULL")
+    give_up = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    while connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        # changing the mode does not wait for the busy timeout when two processes try at once
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except connection.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > give_up:
+                raise
+            time.sleep(0.02)
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get("stream_ad_writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _migrate(engine: Engine) -> None:
+    config = alembic_config()
+    with engine.connect().execution_options(stream_ad_writes=True) as connection:
+        sqlite = engine.dialect.name == "sqlite"
+        if sqlite:
+            # changing a table means copying it, dropping the old one and renaming; with keys enforced the drop
+            # would fail or cascade. Off only outside a transaction, so checked at its end
+            _pragma_outside(connection, "foreign_keys = OFF")
+        try:
+            with connection.begin():
+                if not sqlite:  # two programs starting at once
+                    connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7241)")
+                config.attributes["connection"] = connection
+                command.upgrade(config, "head")
+                if sqlite and (broken := connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()):
+                    raise DatabaseError(
+                        f"upgrading {shown(engine.url)} would break references of {len(broken)} rows"
+                        f" (first: {broken[0]}); nothing was changed, please report this"
+                    )
+        finally:
+            if sqlite:
+                _pragma_outside(connection, "foreign_keys = ON")
+
+
+def _pragma_outside(connection: Connection, pragma: str) -> None:
+    """Set a pragma past SQLAlchemy, which would begin a transaction, in which SQLite ignores this one."""
+    cursor = connection.connection.cursor()
+    cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _is_empty(engine: Engine) -> bool:
+    return not inspect(engine).get_table_names()
+
+
+def _refuse_strangers(engine: Engine, current: str | None) -> None:
+    known = {script.revision for script in ScriptDirectory.from_config(alembic_config()).walk_revisions()}
+    if current is None and not _is_empty(engine):
+        raise DatabaseError(
+            f"{shown(engine.url)} holds tables of another program and none of ours; name a database of its own"
+        )
+    if current is not None and current not in known:
+        raise DatabaseError(
+            f"database {shown(engine.url)} is at revision {current}, which this program does not know (it needs"
+            f" {head()}): it was written by a newer stream-ad; install that version, or restore a backup"
+        )
+
+
+@contextmanager
+def _explained(engine: Engine, *, running: bool = False) -> Iterator[None]:
+    """Driver errors as ours: before work starts all are the operator's, later a database may come back."""
+    try:
+        yield
+    except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
+        reason = str(getattr(error, "orig", None) or error).strip()
+        where = shown(engine.url)
+        if "no such" in reason:
+            raise DatabaseError(
+                f"database {where} has not the tables it needs: {reason}; run `stream-ad init`"
+            ) from error
+        if running:
+            raise Unavailable(f"database {where} is away: {reason}; nothing was written, try again") from error
+        raise DatabaseError(
+            f"database {where} cannot be opened: {reason}; check that it runs, the address, and that its"
+            " directory exists and can be written"
+        ) from error
+    except exc.DatabaseError as error:
+        if isinstance(error, exc.IntegrityError | exc.ProgrammingError | exc.DataError | exc.InternalError):
+            raise
+        raise DatabaseError(
+            f"database {shown(engine.url)} is damaged: {error.orig}; restore it from a backup"
+        ) from error

@@ -1,0 +1,19 @@
+"""The ports of `domain.ports` on SQL, one noun a file."""
+
+from stream_ad.adapters.repositories.audit import SqlAuditRepository
+from stream_ad.adapters.repositories.banks import SqlBankRepository
+from stream_ad.adapters.repositories.evaluations import SqlEvaluationRepository
+from stream_ad.adapters.repositories.files import SqlFileLedger
+from stream_ad.adapters.repositories.jobs import SqlJobRepository
+from stream_ad.adapters.repositories.results import SqlResultRepository
+from stream_ad.adapters.repositories.tasks import SqlTaskRepository
+
+__all__ = [
+    "SqlAuditRepository",
+    "SqlBankRepository",
+    "SqlEvaluationRepository",
+    "SqlFileLedger",
+    "SqlJobRepository",
+    "SqlResultRepository",
+    "SqlTaskRepository",
+]

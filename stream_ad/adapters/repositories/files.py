@@ -1,0 +1,79 @@
+"""The ledger that makes a folder a stream: every file gets an offset that never changes."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import func, insert, select, text, tuple_, update
+
+from stream_ad.adapters.database import Transactions
+from stream_ad.adapters.tables import FileRow
+
+CHUNK = 500
+
+
+class SqlFileLedger:
+    """`domain.ports.FileLedger` on SQL."""
+
+    def __init__(self, transactions: Transactions) -> None:
+        self._transactions = transactions
+
+    def register(self, topic: str, files: Sequence[tuple[str, str]], at: datetime) -> list[int]:
+        if not files:
+            return []
+        with self._transactions.write() as session:
+            if session.get_bind().dialect.name == "postgresql":  # SQLite has one writer anyway
+                session.execute(text("SELECT pg_advisory_xact_lock(hashtext(:topic))"), {"topic": topic})
+            wanted = list(dict.fromkeys(files))
+            offsets: dict[tuple[str, str], int] = {}
+            for start in range(0, len(wanted), CHUNK):
+                for path, sha256, offset in session.execute(
+                    select(FileRow.path, FileRow.sha256, FileRow.offset).where(
+                        FileRow.topic == topic,
+                        tuple_(FileRow.path, FileRow.sha256).in_(wanted[start : start + CHUNK]),
+                    )
+                ):
+                    offsets[path, sha256] = offset
+            last = session.scalars(select(func.max(FileRow.offset)).where(FileRow.topic == topic)).one()
+            new = [file for file in wanted if file not in offsets]
+            first = 0 if last is None else last + 1
+            offsets.update({file: offset for offset, file in enumerate(new, first)})
+            if new:
+                session.execute(
+                    insert(FileRow),
+                    [
+                        {
+                            "topic": topic,
+                            "offset": offsets[file],
+                            "path": file[0],
+                            "sha256": file[1],
+                            "done": False,
+                            "at": at,
+                        }
+                        for file in new
+                    ],
+                )
+            return [offsets[file] for file in files]
+
+    def pending(self, topic: str, limit: int) -> list[tuple[int, str, str]]:
+        with self._transactions.read() as session:
+            rows = session.execute(
+                select(FileRow.offset, FileRow.path, FileRow.sha256)
+                .where(FileRow.topic == topic, ~FileRow.done)
+                .order_by(FileRow.offset)
+                .limit(limit)
+            )
+            return [(offset, path, sha256) for offset, path, sha256 in rows]
+
+    def known(self, topic: str) -> set[tuple[str, str]]:
+        with self._transactions.read() as session:
+            rows = session.execute(select(FileRow.path, FileRow.sha256).where(FileRow.topic == topic))
+            return {(path, sha256) for path, sha256 in rows}
+
+    def done(self, topic: str, up_to: int) -> None:
+        with self._transactions.write() as session:
+            session.execute(
+                update(FileRow)
+                .where(FileRow.topic == topic, FileRow.offset < up_to, ~FileRow.done)
+                .values(done=True)
+                .execution_options(synchronize_session=False)
+            )
