@@ -12,6 +12,7 @@ StreamAdError
 ├── TaskExists             a task of that name is there already
 ├── UnknownTask            no task of that name
 ├── JobError               a job is not in a state that allows this
+│   └── JobStopped         the job must not go on: cancelled, given back, or another worker's by now
 ├── DatabaseError          the database is missing, unreachable or of another revision
 └── Unavailable            a broker, store or database is away; retried, offsets stay uncommitted
 
@@ -61,9 +62,7 @@ class BankError(StreamAdError):
 
 class TaskExists(StreamAdError):
     def __init__(self, task: str) -> None:
-        super().__init__(
-            f"task {task!r} exists already; choose another name, or see it with `stream-ad tasks`"
-        )
+        super().__init__(f"task {task!r} exists already; choose another name, or see it with `stream-ad tasks`")
 
 
 class UnknownTask(StreamAdError):
@@ -73,6 +72,10 @@ class UnknownTask(StreamAdError):
 
 
 class JobError(StreamAdError):
+    pass
+
+
+class JobStopped(JobError):
     pass
 
 

@@ -1,5 +1,6 @@
 """Sets of pictures, as detectors and the evaluation see them."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -78,3 +79,8 @@ class HeldoutSet(Protocol):
 
     @property
     def defective(self) -> Sequence[bool]: ...
+
+
+def split_hash(ids: Sequence[str]) -> str:
+    """One hash for a set of picture ids, whatever their order."""
+    return hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()

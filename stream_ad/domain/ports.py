@@ -148,6 +148,13 @@ class JobRepository(Protocol):
         """End a job that is not published (`BankRepository.publish` ends that one). False: lease lost."""
         ...
 
+    def give_back(self, job_id: int, worker: str, at: datetime, *, counted: bool, log_tail: str | None = None) -> bool:
+        """Queue a running job again, for any worker. Not `counted`: as if this attempt had never been.
+
+        False: lease lost.
+        """
+        ...
+
     def requeue(self, job_id: int, at: datetime) -> Job:
         """A failed, rejected or cancelled job once more. Raises: JobError: it is open, or was published."""
         ...
