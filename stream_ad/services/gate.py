@@ -37,7 +37,7 @@ class GateBudgets:
     #: share of a task's good held-out pictures that may newly be alarms
     max_false_alarm_rise: float = 0.02
     #: share of the new task's own held-out pictures that must be recognised as it
-    min_routing_accuracy: float = 0.95
+    min_routing_accuracy: float = 0.9
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
