@@ -1,0 +1,383 @@
+"""What an operator may set: config.yaml, and the environment above it. Every default is written in config.yaml.
+
+A key `section.key` is set in the environment as STREAM_AD_SECTION__KEY (a list as JSON, "null" for nothing).
+Relative paths in the file start at the file's folder, those in the environment at the working directory.
+Functions take values, never `Settings`.
+"""
+
+import difflib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
+
+from stream_ad.errors import ConfigError
+
+PREFIX = "STREAM_AD_"
+# read elsewhere, or by the tests; no settings
+RESERVED = ("STREAM_AD_CONFIG", "STREAM_AD_DATASETS", "STREAM_AD_WEIGHTS", "STREAM_AD_TEST_BOOTSTRAP")
+
+Count = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
+Seconds = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Rate = Annotated[float, Field(gt=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+Text = Annotated[str, Field(min_length=1)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _yes_is_no_number(cls, value: Any, info: Any) -> Any:
+        if isinstance(value, bool) and cls.model_fields[info.field_name].annotation is not bool:
+            raise ValueError("yes and no are no numbers")
+        return value
+
+
+class Database(Section):
+    url: Text | None = None
+    busy_timeout_s: Seconds = 30.0
+
+
+class Backbone(Section):
+    id: Text = "auto"
+    image_size: Annotated[int, Field(ge=32)] = 224
+    device: Text = "auto"
+    weights_dir: Path | None = None
+    threads: Count | None = None
+
+
+class Cmpmb(Section):
+    text_weight: Share = 0.1
+    context_tokens: Natural = 5
+    text_steps: Natural = 60
+    text_rate: Positive = 5e-3
+    prompt_length: Natural = 1
+    prompt_steps: Natural = 30
+    prompt_rate: Positive = 1e-3
+    batch_size: Count = 8
+    regions: Count = 24
+
+
+class Detector(Section):
+    name: Literal["cmpmb", "patchcore", "zero-shot"] = "cmpmb"
+    feature_block: Natural = 5
+    coreset_rows: Count = 196
+    top_k: Count = 3
+    cmpmb: Cmpmb = Cmpmb()
+
+    def options(self) -> Mapping[str, Mapping[str, Any]]:
+        """What each detector's constructor takes, by the detector's name."""
+        memory = {"coreset_rows": self.coreset_rows, "feature_block": self.feature_block, "top_k": self.top_k}
+        return {
+            "cmpmb": memory | self.cmpmb.model_dump(),
+            "patchcore": memory,
+            "zero-shot": {"top_k": self.top_k},
+        }
+
+
+class Routing(Section):
+    refuse: bool = True
+    shortlist: Count = 10
+
+
+class Calibration(Section):
+    false_alarm_rate: Rate = 0.05
+    folds: Annotated[int, Field(ge=2)] = 5
+    split_from: Annotated[int, Field(ge=2)] = 500
+
+
+class Heldout(Section):
+    share: Rate = 0.2
+    synthetic_per_image: Count = 1
+
+
+class Gate(Section):
+    max_forgetting: Share = 0.01
+    max_flips: Share = 0.02
+    max_routing_loss: Share = 0.01
+    max_false_alarm_rise: Share = 0.02
+    min_routing_accuracy: Share = 0.9
+
+
+class Jobs(Section):
+    lease_s: Annotated[float, Field(ge=1)] = 60.0
+    max_attempts: Count = 3
+    poll_s: Seconds = 1.0
+
+
+class Stream(Section):
+    source: Literal["folder", "kafka"] = "folder"
+    folder: Path = Path("inbox")
+    settle_s: Annotated[float, Field(ge=0)] = 0.5
+    batch_size: Count = 16
+    linger_ms: Natural = 50
+    max_pixels: Count = 50_000_000
+    overlays: Literal["ng", "all", "none"] = "ng"
+    results_jsonl: Path | None = Path("results.jsonl")
+    reference_roots: tuple[Path, ...] = ()
+    max_reference_mb: Positive = 64.0
+
+
+class Kafka(Section):
+    bootstrap: Text = "127.0.0.1:9092"
+    topic: Text = "stream-ad.images"
+    results_topic: Text = "stream-ad.results"
+    dead_letter_topic: Text | None = None
+    group: Text = "stream-ad"
+    session_timeout_ms: Count = 45_000
+    heartbeat_interval_ms: Count = 3_000
+    max_poll_interval_ms: Count = 600_000
+    max_request_mb: Positive = 8.0
+
+    @model_validator(mode="after")
+    def _heartbeats_fit_the_session(self) -> "Kafka":
+        if 3 * self.heartbeat_interval_ms > self.session_timeout_ms:
+            raise ValueError(
+                "heartbeat_interval_ms needs to be at most a third of session_timeout_ms, got"
+                f" {self.heartbeat_interval_ms} and {self.session_timeout_ms}: one lost heartbeat must not end it"
+            )
+        return self
+
+
+class Settings(BaseSettings):
+    """All settings. `load_settings` is the way to get them: it checks more and explains better."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix=PREFIX, env_nested_delimiter="__", env_parse_none_str="null"
+    )
+
+    data_dir: Path = Path("stream-ad-data")
+    database: Database = Database()
+    backbone: Backbone = Backbone()
+    detector: Detector = Detector()
+    routing: Routing = Routing()
+    calibration: Calibration = Calibration()
+    heldout: Heldout = Heldout()
+    gate: Gate = Gate()
+    jobs: Jobs = Jobs()
+    stream: Stream = Stream()
+    kafka: Kafka = Kafka()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return env_settings, init_settings  # the environment wins over the file
+
+    @property
+    def database_url(self) -> str:
+        return self.database.url or f"sqlite:///{self.data_dir / 'stream_ad.db'}"
+
+    @property
+    def weights_dir(self) -> Path:
+        return self.backbone.weights_dir or self.data_dir / "weights"
+
+    @property
+    def entries_dir(self) -> Path:
+        return self.data_dir / "entries"
+
+    @property
+    def overlays_dir(self) -> Path:
+        return self.data_dir / "overlays"
+
+    @property
+    def inbox(self) -> Path:
+        return self.data_dir / self.stream.folder
+
+    @property
+    def results_jsonl(self) -> Path | None:
+        return self.data_dir / self.stream.results_jsonl if self.stream.results_jsonl else None
+
+    @property
+    def dead_letter_topic(self) -> str:
+        return self.kafka.dead_letter_topic or f"{self.kafka.topic}.dlq"
+
+
+def load_settings(path: Path | None = None) -> Settings:
+    """Settings of a file, or of $STREAM_AD_CONFIG, or of ./config.yaml if it is there, under the environment.
+
+    Paths come out absolute, except those that are relative to `data_dir` (see its properties).
+
+    Raises:
+        ConfigError: the file is missing or no YAML, a key is unknown, or a value does not fit; all at once, a line
+            for each, with its place and what is needed.
+    """
+    file = _file(path)
+    values, lines = ({}, {}) if file is None else _read(file)
+    problems = list(_unknown_environment())
+    try:
+        settings = Settings(**values)
+    except ValidationError as error:
+        problems += [_explain(problem, file, lines) for problem in error.errors()]
+    except SettingsError as error:
+        problems.append(f"environment: {error}; a list is written as JSON, e.g. '[\"/data/images\"]'")
+    if problems:
+        raise ConfigError("\n".join(dict.fromkeys(problems)))
+    return _anchored(settings, Path.cwd() if file is None else file.parent)
+
+
+def _file(path: Path | None) -> Path | None:
+    named_by = "--config" if path else "STREAM_AD_CONFIG"
+    if path is None and (named := os.environ.get("STREAM_AD_CONFIG")):
+        path = Path(named)
+    if path is None:
+        default = Path("config.yaml")
+        return default.absolute() if default.is_file() else None
+    if not path.is_file():
+        raise ConfigError(f"{named_by} needs a configuration file, but {path} is none; check the path")
+    return path.absolute()
+
+
+def _read(file: Path) -> tuple[dict[str, Any], dict[str, int]]:
+    """Values of a YAML file, and the line of every key."""
+    try:
+        text = file.read_text(encoding="utf-8")
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        values = yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{file} cannot be read as YAML: {' '.join(str(error).split())}") from error
+    if values is None:
+        return {}, {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{file} needs sections such as `stream:`, got a {type(values).__name__}")
+    lines: dict[str, int] = {}
+    for key, line in _keys(root):
+        if key in lines:
+            raise ConfigError(f"{file}: {key} is there twice, in lines {lines[key]} and {line}; keep one")
+        lines[key] = line
+    sections = {name for name, field in Settings.model_fields.items() if _is_section(field.annotation)}
+    # a section whose keys are all commented out reads as null
+    return {str(name): {} if v is None and name in sections else v for name, v in values.items()}, lines
+
+
+def _keys(node: Any, parent: str = "") -> Iterator[tuple[str, int]]:
+    if not isinstance(node, yaml.MappingNode):
+        return
+    for key, value in node.value:
+        name = f"{parent}{key.value}"
+        yield name, key.start_mark.line + 1
+        if name.count(".") < 3:  # no section is deeper; a file that refers to itself would not end
+            yield from _keys(value, f"{name}.")
+
+
+def _is_section(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Section)
+
+
+def known_keys(model: type[BaseModel] = Settings, parent: str = "") -> Iterator[str]:
+    """Every key that can be set, with dots."""
+    for name, field in model.model_fields.items():
+        if _is_section(field.annotation):
+            yield from known_keys(field.annotation, f"{parent}{name}.")  # pyright: ignore[reportArgumentType]
+        else:
+            yield parent + name
+
+
+def environment_name(key: str) -> str:
+    """The variable that sets a key."""
+    return PREFIX + key.replace(".", "__").upper()
+
+
+def _unknown_environment() -> Iterator[str]:
+    known = {environment_name(key) for key in known_keys()}
+    for name in sorted(os.environ):
+        if name.upper().startswith(PREFIX) and name.upper() not in known | set(RESERVED):
+            near = _nearest(name.upper().removeprefix(PREFIX).replace("__", ".").lower())
+            key = next((key for key in known_keys() if near and f"{key}.".startswith(f"{near}.")), None)  # of a section
+            hint = f"did you mean {environment_name(key)}?" if key else "see config.yaml for all keys"
+            yield f"environment: {name} sets nothing; {hint}"
+
+
+def _nearest(key: str) -> str | None:
+    """The key that was meant, as far as one can tell: a sibling spelt alike, or one of that name elsewhere."""
+    parent, _, name = key.rpartition(".")
+    keys = list(known_keys())
+    names = {known.rpartition(".")[2]: known for known in sorted(keys, key=lambda known: -known.count("."))}
+    start = f"{parent}." if parent else ""
+    siblings = {known[len(start) :].split(".")[0]: known for known in keys if known.startswith(start)}
+    if close := difflib.get_close_matches(name, siblings, n=1, cutoff=0.6):
+        return start + close[0]
+    if close := difflib.get_close_matches(name, names, n=1, cutoff=0.8):
+        return names[close[0]]
+    return None
+
+
+def _explain(problem: Any, file: Path | None, lines: Mapping[str, int]) -> str:
+    """One problem as one line: its place, the key, what is needed, what came."""
+    key = ".".join(str(part) for part in problem["loc"] if isinstance(part, str))
+    name = environment_name(key)
+    if any(variable.upper() == name for variable in os.environ):
+        place = f"environment {name}: "
+    elif file is not None:
+        place = f"{file} line {lines[key]}: " if key in lines else f"{file}: "
+    else:
+        place = ""
+    if problem["type"] == "extra_forbidden":
+        near = _nearest(key)
+        return f"{place}unknown key {key}; " + (f"did you mean {near}?" if near else "see config.yaml for all keys")
+    schema = _schema(key)
+    if problem["type"] == "value_error" and "$ref" in schema:  # of a whole section
+        return f"{place}{key}: {problem['ctx']['error']}"
+    return f"{place}{key}: needs {_needs(schema)}, got {problem['input']!r}"
+
+
+def _schema(key: str) -> dict[str, Any]:
+    root = Settings.model_json_schema()
+    node: dict[str, Any] = root
+    for part in key.split("."):
+        if "$ref" in node:
+            node = root["$defs"][node["$ref"].rsplit("/", 1)[-1]]
+        node = node.get("properties", {}).get(part, {})
+    return node
+
+
+def _needs(schema: Mapping[str, Any]) -> str:
+    """A field's JSON schema in words."""
+    if "anyOf" in schema:
+        return " or ".join(_needs(option) for option in schema["anyOf"])
+    if "enum" in schema:
+        return "one of " + ", ".join(json.dumps(value) for value in schema["enum"])
+    if "$ref" in schema:
+        return "a section with keys"
+    if schema.get("type") == "array":
+        return f"a list, each {_needs(schema['items'])}"
+    words = {"integer": "an integer", "number": "a number", "boolean": "true or false", "null": "null"}
+    word = "a path" if schema.get("format") == "path" else words.get(schema.get("type", ""), "a text")
+    bounds = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
+    return " ".join(
+        [word, " and ".join(f"{sign} {schema[name]}" for name, sign in bounds.items() if name in schema)]
+    ).strip()
+
+
+def _anchored(settings: Settings, folder: Path) -> Settings:
+    """Settings whose paths start at the folder of the file that they stand in."""
+
+    def anchor(key: str, path: Path) -> Path:
+        from_environment = any(name.upper() == environment_name(key) for name in os.environ)
+        return (Path.cwd() if from_environment else folder) / path.expanduser()
+
+    weights = settings.backbone.weights_dir
+    roots = tuple(anchor("stream.reference_roots", root) for root in settings.stream.reference_roots)
+    return settings.model_copy(
+        update={
+            "data_dir": anchor("data_dir", settings.data_dir),
+            "backbone": settings.backbone.model_copy(
+                update={"weights_dir": anchor("backbone.weights_dir", weights) if weights else None}
+            ),
+            "stream": settings.stream.model_copy(update={"reference_roots": roots}),
+        }
+    )
