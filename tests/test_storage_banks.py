@@ -1,7 +1,14 @@
 # ruff: noqa: F811 (a fixture is imported, then named as an argument)
 
 import math
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +17,7 @@ from storage_kit import NOON, after, claim, database, entry, evaluation, publish
 from stream_ad.adapters.storage import Database
 from stream_ad.domain.evaluation import Evaluation, Half
 from stream_ad.domain.job import Job, JobState
+from stream_ad.domain.task import TaskId
 from stream_ad.errors import BankError, JobError
 
 
@@ -104,6 +112,53 @@ def test_scores_that_cannot_be_saved_undo_the_publication(database: Database) ->
     assert database.jobs.get(job.id).state is JobState.RUNNING
 
 
+def kills_itself() -> Iterator[Evaluation]:
+    os.kill(os.getpid(), signal.SIGKILL)
+    yield from ()
+
+
+def publish_and_die(url: str, entries: Path, job: Job) -> None:
+    with Database(url, entries) as opened:
+        attempt(opened, job, evaluations=kills_itself())
+
+
+def test_a_worker_killed_while_publishing_leaves_nothing_and_the_next_one_publishes(
+    database: Database, url: str, tmp_path: Path
+) -> None:
+    queue(database)
+    worker = multiprocessing.get_context("spawn").Process(
+        target=publish_and_die, args=(url, tmp_path / "entries", claim(database))
+    )
+    worker.start()
+    worker.join(timeout=120)
+    assert worker.exitcode == -signal.SIGKILL
+    assert_nothing_published(database)
+    attempt(database, claim(database, "w2", after(61)), worker="w2")
+    assert list(database.banks.load().entries) == ["nut"]
+
+
+def test_of_two_workers_that_publish_at_once_one_must_evaluate_again(database: Database) -> None:
+    queue(database, "nut")
+    queue(database, "tile")
+    jobs = [claim(database, "w1"), claim(database, "w2")]
+    together = threading.Barrier(2)
+
+    def work(job: Job) -> str:
+        together.wait()
+        try:
+            attempt(database, job, worker=job.worker)
+        except BankError as error:
+            return str(error)
+        return "published"
+
+    with ThreadPoolExecutor(2) as pool:
+        told = sorted(pool.map(work, jobs), key="published".__ne__)
+    assert told[0] == "published"
+    assert "evaluate again" in told[1]
+    assert len(database.banks.versions()) == 1
+    assert sorted(job.state for job in database.jobs.all()) == [JobState.PUBLISHED, JobState.RUNNING]
+
+
 def test_an_entry_must_be_stored_before_it_is_published(database: Database) -> None:
     queue(database)
     bank = database.banks.load().with_entry(entry(), 1)
@@ -155,7 +210,7 @@ def test_evaluations_come_back_as_they_were_with_nan_and_in_order(database: Data
     database.evaluations.save(saved)
     [loaded] = database.evaluations.all(Half.TEST)
     assert same(loaded, saved)
-    assert math.isnan(loaded.tasks[saved.tasks["nut"].task].oracle["pixel_pro"])
+    assert math.isnan(loaded.tasks[TaskId("nut")].oracle["pixel_pro"])
     assert list(loaded.tasks) == ["tile", "nut"]
 
 

@@ -107,6 +107,8 @@ def make_engine(url: str, *, create: bool) -> Engine:
             )
         if parsed.get_backend_name() == "sqlite":
             _check_file(parsed, create=create)
+        elif parsed.drivername == "postgresql":
+            parsed = parsed.set(drivername="postgresql+psycopg")  # SQLAlchemy 2.0 would look for psycopg2
         engine = create_engine(parsed, json_serializer=to_json, pool_pre_ping=parsed.get_backend_name() != "sqlite")
     except exc.ArgumentError as error:
         raise DatabaseError(
@@ -165,6 +167,7 @@ class Transactions:
             Session(self._writer, expire_on_commit=False) as session,
             session.begin(),
         ):
+            session.connection()  # begins now, not at the first statement
             yield session
 
 
@@ -246,7 +249,7 @@ def _pragma_outside(connection: Connection, pragma: str) -> None:
 
 
 def _is_empty(engine: Engine) -> bool:
-    return not inspect(engine).get_table_names()
+    return set(inspect(engine).get_table_names()) <= {"alembic_version"}
 
 
 def _refuse_strangers(engine: Engine, current: str | None) -> None:

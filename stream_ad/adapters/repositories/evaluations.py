@@ -56,7 +56,6 @@ class SqlEvaluationRepository:
 def save_evaluation(session: Session, evaluation: Evaluation) -> None:
     """Add an evaluation, in place of what an earlier attempt of the same job measured for the same version."""
     if evaluation.job_id is not None:
-        # children first: PostgreSQL and SQLite cascade, but only where keys are enforced
         session.execute(
             delete(EvaluationRow).where(
                 EvaluationRow.job_id == evaluation.job_id,

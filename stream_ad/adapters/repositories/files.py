@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import func, insert, select, text, tuple_, update
+from sqlalchemy import func, insert, literal, select, tuple_, update
 
+from stream_ad.adapters.column_types import PathText
 from stream_ad.adapters.database import Transactions
 from stream_ad.adapters.tables import FileRow
 
@@ -22,7 +23,7 @@ class SqlFileLedger:
             return []
         with self._transactions.write() as session:
             if session.get_bind().dialect.name == "postgresql":  # SQLite has one writer anyway
-                session.execute(text("SELECT pg_advisory_xact_lock(hashtext(:topic))"), {"topic": topic})
+                session.execute(select(func.pg_advisory_xact_lock(func.hashtext(literal(topic, PathText())))))
             wanted = list(dict.fromkeys(files))
             offsets: dict[tuple[str, str], int] = {}
             for start in range(0, len(wanted), CHUNK):

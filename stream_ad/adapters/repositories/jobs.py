@@ -30,7 +30,7 @@ class SqlJobRepository:
 
     def get(self, job_id: int) -> Job:
         with self._transactions.read() as session:
-            return job_of(_row(session, job_id))
+            return job_of(_row(session, job_id, lock=False))
 
     def all(self) -> list[Job]:
         with self._transactions.read() as session:
@@ -209,8 +209,8 @@ def end_as_published(session: Session, job: Job, worker: str, *, version: int, m
         )
 
 
-def _row(session: Session, job_id: int) -> JobRow:
-    row = session.get(JobRow, job_id, with_for_update=True)
+def _row(session: Session, job_id: int, *, lock: bool = True) -> JobRow:
+    row = session.get(JobRow, job_id, with_for_update=lock)
     if row is None:
         raise JobError(f"there is no job {job_id}; see `stream-ad jobs`")
     return row
