@@ -147,7 +147,8 @@ class Transactions:
     and it waits for the lock instead of failing when it first writes.
 
     Raises, from both methods:
-        Unavailable: the database is away, or was locked for longer than 10 s; nothing was written.
+        Unavailable: the database is away, or was locked for longer than 10 s. Nothing was written, except when the
+            connection broke during the commit itself: then all or nothing was.
         DatabaseError: the file is damaged or has other tables.
     """
 
@@ -278,7 +279,7 @@ def _explained(engine: Engine, *, running: bool = False) -> Iterator[None]:
                 f"database {where} has not the tables it needs: {reason}; run `stream-ad init`"
             ) from error
         if running:
-            raise Unavailable(f"database {where} is away: {reason}; nothing was written, try again") from error
+            raise Unavailable(f"database {where} is away: {reason}; try again") from error
         raise DatabaseError(
             f"database {where} cannot be opened: {reason}; check that it runs, the address, and that its"
             " directory exists and can be written"
