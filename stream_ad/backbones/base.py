@@ -1,13 +1,15 @@
 """What every backbone is: a frozen image-text encoder that is read out at any block."""
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
 
 from stream_ad.domain.bank import FeatureSpec
 from stream_ad.domain.images import Picture
+
+CONTEXT_PLACE = "[P]"  # stands in a text where learned context tokens go
 
 
 class Encoded(NamedTuple):
@@ -21,6 +23,7 @@ class Encoded(NamedTuple):
     dense: Float[Tensor, "batch patches joint"] | None
 
 
+@runtime_checkable
 class Backbone(Protocol):
     """A frozen CLIP-like ViT. Its parameters never change and never get a gradient."""
 
@@ -31,6 +34,8 @@ class Backbone(Protocol):
     width: int
     #: D, joint width of image and text
     joint_width: int
+    #: width of a text token: the width of learned context
+    text_width: int
     #: patches along each side
     grid: int
     #: what an operator should know: "tiny: untrained" for instance; empty when there is nothing to say

@@ -22,6 +22,19 @@ class Views:
     def __len__(self) -> int:
         return len(self.pixels)
 
+    def select(self, rows: Sequence[int]) -> "Views":
+        """Some of the images, with the features that are known already."""
+        if list(rows) == list(range(len(self))):
+            return self
+        chosen = Views.__new__(Views)
+        chosen.backbone = self.backbone
+        index = list(rows)
+        chosen.pixels = self.pixels[index]
+        chosen._blocks = {block: features[index] for block, features in self._blocks.items()}
+        chosen._embedding = None if self._embedding is None else self._embedding[index]
+        chosen._dense = None if self._dense is None else self._dense[index]
+        return chosen
+
     def compute(self, blocks: Sequence[int], *, embedding: bool = False, dense: bool = False) -> None:
         """Run the frozen pass once for all that will be asked for; what is known already costs nothing."""
         missing = [block for block in blocks if block not in self._blocks]

@@ -1,7 +1,7 @@
 """The one protocol behind which every method stands."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -22,6 +22,7 @@ class RawPrediction(NamedTuple):
     maps: Mapping[str, Float[Tensor, "batch size size"]]
 
 
+@runtime_checkable
 class Detector(Protocol):
     """A way to learn what normal looks like, one task at a time.
 

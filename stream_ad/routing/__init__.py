@@ -1,0 +1,1 @@
+"""Which task is this image? Pure: tensors and FAISS."""

@@ -1,0 +1,149 @@
+"""A watched folder as a stream. The ledger gives each (path, sha256) an offset, so a restart repeats nothing.
+
+A file that is overwritten with other content is a new record. The first sub-folder of a picture is its camera.
+"""
+
+import hashlib
+import logging
+import stat
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from stream_ad.adapters.folder_scan import FolderScan, Found
+from stream_ad.domain.message import Record
+from stream_ad.domain.ports import Clock, FileLedger
+from stream_ad.errors import Unavailable
+
+log = logging.getLogger(__name__)
+
+SCAN_EVERY_S = 0.2
+#: files hashed between two looks at the folder, so that a restart on a full folder does not keep new files waiting
+HASHED_AT_ONCE = 200
+LAG_LIMIT = 10_000
+
+
+class FolderSource:
+    """`domain.ports.Source` on a folder and everything below it; one partition, 0.
+
+    `topic` names the folder in the database; two folders need two names.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        ledger: FileLedger,
+        clock: Clock,
+        *,
+        topic: str,
+        settle_s: float = 0.5,
+        max_bytes: int = 64 * 1024**2,
+    ) -> None:
+        self._folder, self._ledger, self._clock, self._topic = folder, ledger, clock, topic
+        self._max_bytes = max_bytes
+        self._scan = FolderScan(folder, settle_s=settle_s)
+        self._next_scan: datetime | None = None
+        #: as they were when they were last hashed; no need to read them again
+        self._hashed: dict[str, Found] = {}
+        self._known_paths: set[str] | None = None
+        self._position = 0  # the offset after the last one polled
+        self._in_hand: list[int] = []  # polled, not committed
+        self._paused = False
+
+    def poll(self, max_items: int, timeout_s: float) -> list[Record]:
+        until = self._clock.now() + timedelta(seconds=timeout_s)
+        while True:
+            if not self._paused:
+                self._look()
+                pending = self._ledger.pending(self._topic, len(self._in_hand) + max_items)
+                fresh = [file for file in pending if file[0] >= self._position][:max_items]
+                if fresh:
+                    records = [self._record(*file) for file in fresh]
+                    self._position = fresh[-1][0] + 1
+                    self._in_hand += [offset for offset, _, _ in fresh]
+                    return records
+            left_s = (until - self._clock.now()).total_seconds()
+            if left_s <= 0:
+                return []
+            self._clock.sleep(min(left_s, SCAN_EVERY_S))
+
+    def commit(self, up_to: Mapping[tuple[str, int], int]) -> None:
+        for (topic, _), offset in up_to.items():
+            self._ledger.done(topic, offset)
+            self._in_hand = [polled for polled in self._in_hand if polled >= offset]
+
+    def pause(self) -> None:
+        self._paused = True
+
+    def resume(self) -> None:
+        self._paused = False
+
+    def lag(self) -> Mapping[tuple[str, int], int]:
+        """Files registered and not yet polled, counted up to 10,000."""
+        pending = self._ledger.pending(self._topic, len(self._in_hand) + LAG_LIMIT)
+        return {(self._topic, 0): sum(offset >= self._position for offset, _, _ in pending)}
+
+    def close(self) -> None:
+        """Nothing is kept open."""
+
+    def _look(self) -> None:
+        """Register complete files that are new or changed."""
+        now = self._clock.now()
+        if self._next_scan is not None and now < self._next_scan:
+            return
+        found = [file for file in self._scan.complete(now) if self._hashed.get(file.path) != file]
+        known = self._known_paths
+        if known is None:
+            known = self._known_paths = {path for path, _ in self._ledger.known(self._topic)}
+        # after a restart, files that are surely new come before those that may have changed meanwhile
+        found.sort(key=lambda file: file.path in known)
+        hashed: list[tuple[Found, str]] = []
+        for file in found[:HASHED_AT_ONCE]:
+            try:
+                hashed.append((file, self._hash(file)))
+            except OSError as error:
+                log.warning("cannot read %s yet: %s", file.path, error)
+        if hashed:
+            self._ledger.register(self._topic, [(file.path, sha256) for file, sha256 in hashed], now)
+            self._hashed |= {file.path: file for file, _ in hashed}
+        if len(found) <= HASHED_AT_ONCE:
+            # a folder of 100,000 files takes a while to look at; look for at most a fifth of the time
+            took_s = (self._clock.now() - now).total_seconds()
+            self._next_scan = self._clock.now() + timedelta(seconds=max(SCAN_EVERY_S, 4 * took_s))
+
+    def _hash(self, file: Found) -> str:
+        with (self._folder / file.path).open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+
+    def _record(self, offset: int, path: str, sha256: str) -> Record:
+        value, error, modified = None, None, None
+        try:
+            status = (self._folder / path).lstat()
+            modified = datetime.fromtimestamp(status.st_mtime, UTC)
+            if not stat.S_ISREG(status.st_mode):
+                error = "is no longer a file"
+            elif status.st_size > self._max_bytes:
+                error = f"has {status.st_size:,} bytes, allowed are {self._max_bytes:,}"
+            else:
+                value = (self._folder / path).read_bytes()
+                if hashlib.sha256(value).hexdigest() != sha256:
+                    # the new content is a record of its own
+                    value, error = None, "was overwritten before it was read"
+        except OSError as cause:
+            if not self._folder.is_dir():
+                raise Unavailable(f"the folder {self._folder} is away: {cause}; make or mount it") from cause
+            error = f"could not be read: {cause.strerror}"
+        headers = {"ce_subject": path, "sha256": sha256}
+        if "/" in path:
+            headers["camera"] = path.split("/", 1)[0]
+        if error is not None:
+            headers["stream_ad.source_error"] = f"the picture {path} {error}; put it there again"
+        return Record(
+            topic=self._topic,
+            partition=0,
+            offset=offset,
+            key=path.encode(),
+            value=value,
+            headers={name: text.encode() for name, text in headers.items()},
+            timestamp=modified,
+        )

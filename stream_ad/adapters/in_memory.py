@@ -1,0 +1,262 @@
+"""Every port of the stream without a disk or a network: for tests, and for trying things out.
+
+What outlives a crash in the real thing (the log and the committed offsets, the ledger, the tables) is kept in an
+object of its own, so that a test can throw a `Stream` away and start another on the same state.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from stream_ad.domain.bank import MemoryBank
+from stream_ad.domain.evaluation import Evaluation
+from stream_ad.domain.job import Job
+from stream_ad.domain.message import DeadLetter, OutboxMessage, Record
+from stream_ad.domain.ports import Clock
+from stream_ad.domain.result import InspectionResult
+from stream_ad.errors import BankError, Unavailable
+
+Place = tuple[str, int, int]
+
+
+class ManualClock:
+    """A clock that moves only when somebody sleeps."""
+
+    def __init__(self, start: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
+        self._now = start
+
+    def now(self) -> datetime:
+        return self._now
+
+    def sleep(self, seconds: float) -> None:
+        self._now += timedelta(seconds=seconds)
+
+
+class InMemoryLog:
+    """What a broker keeps: records per (topic, partition), and how far each was committed."""
+
+    def __init__(self) -> None:
+        self.records: dict[tuple[str, int], list[Record]] = defaultdict(list)
+        self.committed: dict[tuple[str, int], int] = {}
+
+    def append(
+        self,
+        value: bytes | None,
+        *,
+        topic: str = "images",
+        partition: int = 0,
+        key: bytes | None = None,
+        headers: Mapping[str, bytes] | None = None,
+        timestamp: datetime | None = None,
+    ) -> Record:
+        """The record, at the end of its partition."""
+        log = self.records[topic, partition]
+        record = Record(
+            topic=topic,
+            partition=partition,
+            offset=len(log),
+            key=key,
+            value=value,
+            headers=headers or {},
+            timestamp=timestamp,
+        )
+        log.append(record)
+        return record
+
+
+class InMemorySource:
+    """A consumer of an `InMemoryLog`; one made later starts at the committed offsets."""
+
+    def __init__(self, log: InMemoryLog, clock: Clock) -> None:
+        self._log, self._clock = log, clock
+        self._position = dict(log.committed)
+        self._paused = False
+        #: raise Unavailable while set
+        self.away = False
+
+    def poll(self, max_items: int, timeout_s: float) -> list[Record]:
+        self._check()
+        taken: list[Record] = []
+        if not self._paused:
+            for place, log in self._log.records.items():
+                start = self._position.get(place, 0)
+                new = log[start : start + max_items - len(taken)]
+                self._position[place] = start + len(new)
+                taken += new
+        if not taken:
+            self._clock.sleep(timeout_s)
+        return taken
+
+    def commit(self, up_to: Mapping[tuple[str, int], int]) -> None:
+        self._check()
+        self._log.committed.update(up_to)
+
+    def pause(self) -> None:
+        self._paused = True
+
+    def resume(self) -> None:
+        self._paused = False
+
+    def lag(self) -> Mapping[tuple[str, int], int]:
+        return {place: len(log) - self._position.get(place, 0) for place, log in self._log.records.items()}
+
+    def close(self) -> None:
+        self._paused = True
+
+    def _check(self) -> None:
+        if self.away:
+            raise Unavailable("the broker is away, because a test says so")
+
+
+class InMemorySink:
+    """Keeps what was sent, repeats included."""
+
+    def __init__(self) -> None:
+        self.sent: list[OutboxMessage] = []
+        self.away = False
+
+    def send(self, messages: Sequence[OutboxMessage]) -> None:
+        if self.away:
+            raise Unavailable("the sink is away, because a test says so")
+        self.sent += messages
+
+    def close(self) -> None:
+        pass
+
+
+class InMemoryResults:
+    """`domain.ports.ResultRepository` in dictionaries."""
+
+    def __init__(self) -> None:
+        self.results: dict[Place, InspectionResult] = {}
+        self.letters: dict[Place, DeadLetter] = {}
+        self._outbox: dict[int, OutboxMessage] = {}
+        self._next_row = 1
+        self.away = False
+
+    def save_batch(
+        self,
+        results: Sequence[InspectionResult],
+        dead_letters: Sequence[DeadLetter],
+        outbox: Sequence[OutboxMessage],
+    ) -> None:
+        self._check()
+        for result in results:
+            place = (result.topic, result.partition, result.offset)
+            self.letters.pop(place, None)
+            self.results[place] = result
+        for letter in dead_letters:
+            place = (letter.record.topic, letter.record.partition, letter.record.offset)
+            self.results.pop(place, None)
+            self.letters[place] = letter
+        for message in outbox:
+            self._outbox = {
+                row: m for row, m in self._outbox.items() if (m.channel, m.id) != (message.channel, message.id)
+            }
+            self._outbox[self._next_row] = message
+            self._next_row += 1
+
+    def outbox(self, limit: int) -> list[tuple[int, OutboxMessage]]:
+        self._check()
+        return sorted(self._outbox.items(), key=lambda item: item[0])[:limit]
+
+    def relayed(self, rows: Sequence[int]) -> None:
+        self._check()
+        for row in rows:
+            self._outbox.pop(row, None)
+
+    def recent(self, limit: int) -> list[InspectionResult]:
+        self._check()
+        return sorted(self.results.values(), key=lambda result: result.scored_at, reverse=True)[:limit]
+
+    def dead_letters(self, limit: int) -> list[DeadLetter]:
+        self._check()
+        return sorted(self.letters.values(), key=lambda letter: letter.at, reverse=True)[:limit]
+
+    def _check(self) -> None:
+        if self.away:
+            raise Unavailable("the database is away, because a test says so")
+
+
+class InMemoryLedger:
+    """`domain.ports.FileLedger` in a list."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, list[tuple[str, str]]] = defaultdict(list)
+        self._done: dict[str, int] = defaultdict(int)
+
+    def register(self, topic: str, files: Sequence[tuple[str, str]], at: datetime) -> list[int]:
+        known = self._files[topic]
+        for file in files:
+            if file not in known:
+                known.append(file)
+        return [known.index(file) for file in files]
+
+    def pending(self, topic: str, limit: int) -> list[tuple[int, str, str]]:
+        files = list(enumerate(self._files[topic]))[self._done[topic] :]
+        return [(offset, path, sha256) for offset, (path, sha256) in files[:limit]]
+
+    def known(self, topic: str) -> set[tuple[str, str]]:
+        return set(self._files[topic])
+
+    def done(self, topic: str, up_to: int) -> None:
+        self._done[topic] = max(self._done[topic], up_to)
+
+
+class InMemoryBanks:
+    """`domain.ports.BankRepository` in a list; version 0 is the empty bank."""
+
+    def __init__(self) -> None:
+        self._banks: dict[int, MemoryBank] = {0: MemoryBank(version=0)}
+        self._rows: list[dict[str, Any]] = []
+        self._active = 0
+
+    def active_version(self) -> int:
+        return self._active
+
+    def load(self, version: int | None = None) -> MemoryBank:
+        wanted = self._active if version is None else version
+        if wanted not in self._banks:
+            raise BankError(f"there is no bank {wanted}; versions: {', '.join(map(str, sorted(self._banks)))}")
+        return self._banks[wanted]
+
+    def next_version(self) -> int:
+        return max(self._banks) + 1
+
+    def publish(
+        self,
+        bank: MemoryBank,
+        *,
+        parent: int,
+        job: Job,
+        worker: str,
+        evaluations: Iterable[Evaluation],
+        message: str,
+        at: datetime,
+    ) -> None:
+        if parent != self._active or bank.version in self._banks:
+            raise BankError(f"bank {self._active} is active and {bank.version} may be taken; evaluate again")
+        self._rows.append(
+            {
+                "version": bank.version,
+                "parent": parent,
+                "created_at": at,
+                "task": job.task,
+                "job_id": job.id,
+                "sha256": bank.sha256,
+            }
+        )
+        self.put(bank)
+
+    def put(self, bank: MemoryBank) -> None:
+        """Make a bank the active one without a job."""
+        self._banks[bank.version] = bank
+        self._active = bank.version
+
+    def use(self, version: int, *, who: str, reason: str, at: datetime) -> None:
+        self.load(version)
+        self._active = version
+
+    def versions(self) -> list[Mapping[str, Any]]:
+        return [{**row, "active": row["version"] == self._active} for row in self._rows]

@@ -1,0 +1,67 @@
+"""Results and dead letters as JSON lines, one file per channel and, if wished, per day."""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+from stream_ad.domain.message import OutboxMessage
+from stream_ad.domain.ports import Clock
+from stream_ad.errors import Unavailable
+
+
+class JsonLinesSink:
+    """`domain.ports.Sink`: appends to `results.jsonl` and `dead-letters.jsonl` (or `results-2026-11-22.jsonl`, UTC).
+
+    Lines are UTF-8 and on the disk when `send` returns. A result's line is its document; a dead letter's line has
+    its headers and the hash of its bytes, which are in the database.
+    """
+
+    def __init__(self, directory: Path, *, clock: Clock, daily: bool = False) -> None:
+        self._directory, self._clock, self._daily = directory, clock, daily
+
+    def send(self, messages: Sequence[OutboxMessage]) -> None:
+        lines: dict[str, list[bytes]] = {}
+        for message in messages:
+            lines.setdefault(message.channel, []).append(_line(message))
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            for channel, of_channel in lines.items():
+                with self._path(channel).open("a+b") as file:
+                    _end_torn_line(file)
+                    file.write(b"".join(of_channel))
+                    file.flush()
+                    os.fsync(file.fileno())
+        except OSError as error:
+            raise Unavailable(f"could not append to {self._directory}: {error}; check disk and permissions") from error
+
+    def close(self) -> None:
+        """Nothing is kept open."""
+
+    def _path(self, channel: str) -> Path:
+        day = f"-{self._clock.now():%Y-%m-%d}" if self._daily else ""
+        return self._directory / f"{channel}{day}.jsonl"
+
+
+def _line(message: OutboxMessage) -> bytes:
+    if message.channel == "results":
+        return message.value + b"\n"
+    document = {
+        "schema": "stream-ad.dead-letter/1",
+        "id": message.id,
+        "key": None if message.key is None else message.key.decode(errors="replace"),
+        "headers": {name: value.decode(errors="replace") for name, value in message.headers.items()},
+        "bytes": len(message.value),
+        "sha256": hashlib.sha256(message.value).hexdigest(),
+    }
+    return json.dumps(document, ensure_ascii=False).encode() + b"\n"
+
+
+def _end_torn_line(file: IO[bytes]) -> None:
+    """A crash may have left half a line; ours must not be glued to it."""
+    if file.seek(0, os.SEEK_END) > 0:
+        file.seek(-1, os.SEEK_END)
+        if file.read(1) != b"\n":
+            file.write(b"\n")

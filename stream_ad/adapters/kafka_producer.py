@@ -1,0 +1,99 @@
+"""A Kafka producer that is safe by default, shared by the sink and the camera's side."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from kafka import KafkaProducer
+from kafka.errors import KafkaError, MessageSizeTooLargeError
+
+from stream_ad.errors import DataError, Unavailable
+
+log = logging.getLogger(__name__)
+
+MIB = 1024**2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KafkaProducerOptions:
+    bootstrap: str
+    #: largest message; topics and broker must allow as much (max.message.bytes, message.max.bytes)
+    max_message_bytes: int = 8 * MIB
+    #: how long sending, with all retries, may take
+    delivery_timeout_ms: int = 30_000
+    request_timeout_ms: int = 10_000
+    reconnect_backoff_max_ms: int = 1_000
+    #: given to the client as they are: security_protocol, sasl_mechanism, ssl_cafile ...
+    client: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outgoing:
+    """One message for one topic."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Mapping[str, bytes]
+
+
+class SafeProducer:
+    """Connects at the first send. Idempotent, waits for all in-sync replicas; any doubt is `Unavailable`."""
+
+    def __init__(self, options: KafkaProducerOptions) -> None:
+        self.options = options
+        self._producer: KafkaProducer | None = None
+
+    def send(self, messages: Sequence[Outgoing]) -> None:
+        """Returns when the broker has every one.
+
+        Raises:
+            Unavailable: some may be there.
+            DataError: a message is larger than client or broker allow; the others may be there.
+        """
+        bootstrap = self.options.bootstrap
+        try:
+            producer = self._connected()
+            futures = [
+                producer.send(m.topic, key=m.key, value=m.value, headers=list(m.headers.items())) for m in messages
+            ]
+            producer.flush(timeout=self.options.delivery_timeout_ms / 1000)
+            for future in futures:
+                future.get(timeout=self.options.delivery_timeout_ms / 1000)
+        except MessageSizeTooLargeError as error:
+            raise DataError(
+                f"needed messages of at most {self.options.max_message_bytes:,} bytes (and what Kafka at {bootstrap}"
+                f" allows): {error}; raise max.message.bytes of the topic, or send a reference"
+            ) from error
+        except KafkaError as error:
+            self._forget()  # an idempotent producer that gave up on a message refuses all later ones
+            raise Unavailable(
+                f"could not write to Kafka at {bootstrap}: {type(error).__name__}: {error}; check that it runs"
+            ) from error
+
+    def close(self) -> None:
+        self._forget()
+
+    def _connected(self) -> KafkaProducer:
+        if self._producer is None:
+            options = self.options
+            settings: dict[str, Any] = {
+                "bootstrap_servers": options.bootstrap.split(","),
+                "max_request_size": options.max_message_bytes,
+                "delivery_timeout_ms": options.delivery_timeout_ms,
+                "request_timeout_ms": options.request_timeout_ms,
+                "bootstrap_timeout_ms": options.request_timeout_ms,
+                "max_block_ms": options.request_timeout_ms,
+                "reconnect_backoff_max_ms": options.reconnect_backoff_max_ms,
+            }
+            self._producer = KafkaProducer(**(settings | dict(options.client)))
+        return self._producer
+
+    def _forget(self) -> None:
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            try:
+                producer.close(timeout=1)
+            except KafkaError as error:  # its flush fails when the broker is away
+                log.info("producer closed with messages unsent: %s", error)

@@ -1,0 +1,146 @@
+"""The camera's side: pictures of a folder to a Kafka topic, as CloudEvents in binary mode."""
+
+import hashlib
+import logging
+import mimetypes
+import threading
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from stream_ad.adapters.folder_scan import FolderScan, Found, picture_files
+from stream_ad.adapters.kafka_producer import KafkaProducerOptions, Outgoing, SafeProducer
+from stream_ad.domain.ports import Clock
+from stream_ad.errors import ConfigError, NoImages, Unavailable
+
+log = logging.getLogger(__name__)
+
+MIB = 1024**2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishOptions:
+    topic: str
+    #: None: the picture's first sub-folder, if it has one
+    camera: str | None = None
+    #: id of the product that the pictures are declared to show
+    product: str | None = None
+    #: pictures a second; None: as fast as the broker takes them
+    rate: float | None = None
+    #: keep going with files that come later
+    watch: bool = False
+    #: larger files are sent as a reference; 0 sends every one so
+    reference_above_bytes: int = 6 * MIB
+    settle_s: float = 0.5
+    scan_every_s: float = 0.2
+    retry_s: float = 1.0
+
+
+def publish(
+    directory: Path,
+    producer: KafkaProducerOptions,
+    options: PublishOptions,
+    *,
+    clock: Clock,
+    stop: threading.Event,
+    on_sent: Callable[[str, int], None] | None = None,
+) -> int:
+    """How many pictures were sent; `on_sent` is told each name and the count so far. Oldest file first.
+
+    A file is sent once in a run, and again when it changed. References are absolute file:// paths: scorers must see
+    the folder under the same path and allow it.
+
+    Raises:
+        NoImages: there is no picture in the folder, and `watch` is off.
+        ConfigError: the folder is missing, or the rate is not above zero.
+        Unavailable: the broker is away; with `watch` only before the first picture, afterwards it is waited for.
+        DataError: a picture is larger than the broker allows.
+    """
+    if options.rate is not None and options.rate <= 0:
+        raise ConfigError(f"needed a rate above 0 pictures a second, got {options.rate}")
+    if not directory.is_dir():
+        raise ConfigError(f"needed a folder of pictures, there is none at {directory}")
+    scan = FolderScan(directory, settle_s=options.settle_s)
+    safe, sent, due = SafeProducer(producer), set[Found](), clock.now()
+    try:
+        while not stop.is_set():
+            complete = scan.complete(clock.now()) if options.watch else sorted(picture_files(directory))
+            new = [file for file in complete if file not in sent]
+            if not complete and not options.watch:
+                raise NoImages(f"needed .png, .jpg, .bmp, .tif or .webp pictures in {directory}, found none")
+            for file in new:
+                _sleep_until(due, clock, stop)
+                if stop.is_set() or not _send(
+                    safe, directory, file, options, patient=bool(sent), clock=clock, stop=stop
+                ):
+                    break
+                sent.add(file)
+                due = clock.now() + timedelta(seconds=1 / options.rate if options.rate else 0)
+                if on_sent is not None:
+                    on_sent(file.path, len(sent))
+            if not options.watch:
+                break
+            _sleep_until(clock.now() + timedelta(seconds=options.scan_every_s), clock, stop)
+    finally:
+        safe.close()
+    return len(sent)
+
+
+def message_of(directory: Path, file: Found, data: bytes, options: PublishOptions) -> Outgoing:
+    """A picture as a message. Its id depends on name and content alone, so a repeat can be told."""
+    sha256 = hashlib.sha256(data).hexdigest()
+    camera = options.camera or (file.path.split("/", 1)[0] if "/" in file.path else None)
+    headers = {
+        "ce_specversion": "1.0",
+        "ce_id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{camera or ''}/{file.path}#{sha256}")),
+        "ce_source": "stream-ad/publish",
+        "ce_type": "stream-ad.image/1",
+        "ce_subject": file.path,
+        "ce_time": datetime.fromtimestamp(file.modified_ns / 1e9, UTC).isoformat(),
+        "content-type": mimetypes.guess_type(file.path)[0] or "application/octet-stream",
+        "sha256": sha256,
+    }
+    headers |= {name: text for name, text in (("camera", camera), ("product", options.product)) if text}
+    inline = len(data) <= options.reference_above_bytes
+    if not inline:
+        headers["ce_dataref"] = (directory / file.path).resolve().as_uri()
+    return Outgoing(
+        topic=options.topic,
+        key=camera.encode() if camera else None,
+        value=data if inline else None,
+        headers={name: text.encode() for name, text in headers.items()},
+    )
+
+
+def _send(
+    producer: SafeProducer,
+    directory: Path,
+    file: Found,
+    options: PublishOptions,
+    *,
+    patient: bool,
+    clock: Clock,
+    stop: threading.Event,
+) -> bool:
+    try:
+        message = message_of(directory, file, (directory / file.path).read_bytes(), options)
+    except OSError as error:
+        log.warning("%s was left out: %s", file.path, error.strerror)
+        return True
+    while not stop.is_set():
+        try:
+            producer.send([message])
+            return True
+        except Unavailable as error:
+            if not (options.watch and patient):
+                raise
+            log.warning("%s is sent again in %s s: %s", file.path, options.retry_s, error)
+            _sleep_until(clock.now() + timedelta(seconds=options.retry_s), clock, stop)
+    return False
+
+
+def _sleep_until(due: datetime, clock: Clock, stop: threading.Event) -> None:
+    while not stop.is_set() and (left_s := (due - clock.now()).total_seconds()) > 0:
+        clock.sleep(min(left_s, 0.2))

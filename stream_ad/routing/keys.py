@@ -1,0 +1,80 @@
+"""What recognises a task. Made by the same code for every detector."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from stream_ad.backbones.base import Backbone
+from stream_ad.backbones.views import Views
+from stream_ad.domain.images import ImageSet
+from stream_ad.functional.neighbors import nearest_distance
+from stream_ad.functional.sampling import farthest_point_sampling, trim_isolated
+
+MAX_KEYS = 196  # paper: N_k = 196, as many as an image has patches at 224 px
+MAX_EMBEDDINGS = 64
+MAX_CANDIDATES = 50_000  # patches drawn for the sampling, so that any number of images fits
+ISOLATED = 0.005  # share of the most isolated patches that cannot become keys
+BATCH = 16
+
+
+class KeyDistances(NamedTuple):
+    """How far images are from one task."""
+
+    #: mean over patches of the distance to the nearest key; raw, not standardised
+    keys: Float[Tensor, " batch"]
+    #: cosine distance of the final embedding to the nearest one of the task
+    embedding: Float[Tensor, " batch"]
+
+
+def make_keys(backbone: Backbone, normals: ImageSet, *, block: int, seed: int) -> Mapping[str, np.ndarray]:
+    """Arrays `keys` (<= 196, C) and `embeddings` (<= 64, D) of one task (CMPMB Eq. 1-2).
+
+    paper: FPS over all patches of all images keeps outliers, so the most isolated patches are left out first, and
+    beyond 50,000 patches an equal number per image is drawn.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    per_image = max(1, MAX_CANDIDATES // max(1, len(normals)))
+    tokens, embeddings = [], []
+    for start in range(0, len(normals), BATCH):
+        views = Views(backbone, [normals[i] for i in range(start, min(start + BATCH, len(normals)))])
+        views.compute([block], embedding=True)
+        for image in views.block(block).cpu():
+            if len(image) > per_image:
+                image = image[torch.randperm(len(image), generator=generator)[:per_image]]
+            tokens.append(image)
+        embeddings.append(views.embedding.cpu())
+    points = torch.cat(tokens)
+    points = points[trim_isolated(points, ISOLATED)]
+    finals = torch.cat(embeddings)
+    keys = farthest_point_sampling(points, min(MAX_KEYS, len(points)), generator=generator)
+    kept = farthest_point_sampling(finals, min(MAX_EMBEDDINGS, len(finals)), generator=generator)
+    return {"keys": points[keys].numpy(), "embeddings": finals[kept].numpy()}
+
+
+def key_distances(views: Views, arrays: Mapping[str, np.ndarray], *, block: int) -> KeyDistances:
+    """Distances of a batch to one task's keys and embeddings."""
+    views.compute([block], embedding=True)
+    device = views.pixels.device
+    keys = torch.from_numpy(np.asarray(arrays["keys"])).to(device)
+    embeddings = torch.from_numpy(np.asarray(arrays["embeddings"])).to(device)
+    patches = torch.stack([nearest_distance(image, keys).mean() for image in views.block(block)])
+    cosine = torch.stack([1 - (embeddings @ one).amax() for one in views.embedding])
+    return KeyDistances(patches.cpu(), cosine.cpu())
+
+
+def pooled(arrays: Mapping[str, np.ndarray]) -> Float[np.ndarray, " joint"]:
+    """One descriptor of a task for the shortlist: the mean of its embeddings, unit length."""
+    mean = np.asarray(arrays["embeddings"]).mean(axis=0)
+    return (mean / np.linalg.norm(mean)).astype(np.float32)
+
+
+def distances_to_all(
+    views: Views, tasks: Sequence[Mapping[str, np.ndarray]], *, block: int
+) -> tuple[Float[Tensor, "batch tasks"], Float[Tensor, "batch tasks"]]:
+    """`key_distances` to each task, side by side."""
+    each = [key_distances(views, arrays, block=block) for arrays in tasks]
+    return torch.stack([d.keys for d in each], dim=1), torch.stack([d.embedding for d in each], dim=1)

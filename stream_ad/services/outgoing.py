@@ -1,0 +1,93 @@
+"""What is published: one JSON document per result, one copy per dead letter.
+
+A result is `stream-ad.result/1`. Fields are only ever added to a schema; one that changes or goes makes it `/2`.
+
+| field | |
+|---|---|
+| schema | "stream-ad.result/1" |
+| id | the same for every repeat of this result; drop repeats by it |
+| message_id, topic, partition, offset | which picture |
+| camera, declared_product | what the message said, or null |
+| task, detector, bank_version, features | what scored it; task is the nearest one, also for an unknown product |
+| score, threshold | raw score (higher is worse, comparable within a task only), and where NG begins |
+| p_value | share of good parts that score at least this |
+| verdict | "OK", "NG", "unknown product", "late" |
+| margin, alarm | how clear the product was; set when declared product and picture disagree |
+| latency_ms, scored_at | from poll to verdict; UTC, ISO 8601 |
+| overlay | file of the overlay, or null |
+
+Numbers that are not finite are null. A dead letter goes out as it came (key, value, headers) with the
+`__connect.errors.*` headers of Kafka Connect added.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from stream_ad.domain.message import DeadLetter, OutboxMessage
+from stream_ad.domain.result import InspectionResult
+
+RESULT_SCHEMA = "stream-ad.result/1"
+RESULTS, DEAD_LETTERS = "results", "dead-letters"
+
+
+def result_document(result: InspectionResult) -> dict[str, Any]:
+    """A result as plain JSON values."""
+    document: dict[str, Any] = {"schema": RESULT_SCHEMA, "id": _id("result", result), **asdict(result)}
+    document |= {"verdict": str(result.verdict), "scored_at": result.scored_at.isoformat()}
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in document.items()
+    }
+
+
+def result_message(result: InspectionResult) -> OutboxMessage:
+    """A result for the outbox. Keyed by camera, so that one camera's results stay in order."""
+    document = result_document(result)
+    return OutboxMessage(
+        id=document["id"],
+        channel=RESULTS,
+        key=result.camera.encode() if result.camera else None,
+        value=json.dumps(document, ensure_ascii=False, allow_nan=False).encode(),
+        headers={
+            "ce_specversion": b"1.0",
+            "ce_id": document["id"].encode(),
+            "ce_type": RESULT_SCHEMA.encode(),
+            "ce_source": result.topic.encode(),
+            "ce_subject": result.message_id.encode(),
+            "content-type": b"application/json",
+        },
+    )
+
+
+def dead_letter_message(letter: DeadLetter) -> OutboxMessage:
+    """A dead letter for the outbox: the original, with the reason in its headers."""
+    record = letter.record
+    return OutboxMessage(
+        id=_id("dead-letter", record),
+        channel=DEAD_LETTERS,
+        key=record.key,
+        value=record.value or b"",
+        headers={
+            **record.headers,
+            "__connect.errors.topic": record.topic.encode(),
+            "__connect.errors.partition": str(record.partition).encode(),
+            "__connect.errors.offset": str(record.offset).encode(),
+            "__connect.errors.connector.name": b"stream-ad",
+            "__connect.errors.stage": letter.stage.encode(),
+            "__connect.errors.exception.class.name": letter.error_class.encode(),
+            "__connect.errors.exception.message": letter.reason.encode(errors="replace"),
+            "stream_ad.id": _id("dead-letter", record).encode(),
+        },
+    )
+
+
+def outbox_of(results: Sequence[InspectionResult], letters: Sequence[DeadLetter]) -> list[OutboxMessage]:
+    """Everything one batch has to say."""
+    return [*map(result_message, results), *map(dead_letter_message, letters)]
+
+
+def _id(kind: str, of: Any) -> str:
+    return f"{kind}:{of.topic}/{of.partition}/{of.offset}"

@@ -1,0 +1,177 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from stream_ad.backbones import tiny as tiny_module
+from stream_ad.backbones import vit
+from stream_ad.backbones.cached import CachedBackbone
+from stream_ad.backbones.registry import best_available, load_backbone
+from stream_ad.backbones.views import Views
+from stream_ad.backbones.weights import CONFIG_FILE, WEIGHTS_FILE, locate, pull, pulled, save
+from stream_ad.errors import ConfigError, WeightsError
+from tests.models import tiny
+from tests.pictures import checks, disc, stripes
+
+PICTURES = [disc(0), checks(0), stripes(0), disc(1)]
+
+
+def pixels():
+    return tiny().preprocess(PICTURES)
+
+
+def test_the_whole_pass_is_open_clips_own():
+    backbone = load_backbone("tiny", image_size=224, weights_dir=Path("nowhere"), device="cpu")
+    images = backbone.preprocess(PICTURES)
+    encoded = backbone.encode(images, [], embedding=True)
+    with torch.no_grad():
+        expected = backbone.model.encode_image(images, normalize=True)
+    torch.testing.assert_close(encoded.embedding, expected)
+
+
+def test_text_is_open_clips_own():
+    texts = ["a photo of a screw", "a photo of a damaged printed circuit board"]
+    with torch.no_grad():
+        expected = tiny().model.encode_text(vit.open_clip.SimpleTokenizer()(texts), normalize=True)
+    torch.testing.assert_close(tiny().encode_text(texts), expected)
+
+
+def test_an_image_is_encoded_alike_in_any_batch_bit_for_bit():
+    together = tiny().encode(pixels(), [2, 5], embedding=True, dense=True)
+    for row in range(len(PICTURES)):
+        alone = tiny().encode(pixels()[row : row + 1], [2, 5], embedding=True, dense=True)
+        assert torch.equal(alone.blocks[2][0], together.blocks[2][row])
+        assert torch.equal(alone.blocks[5][0], together.blocks[5][row])
+        assert torch.equal(alone.embedding[0], together.embedding[row])
+        assert torch.equal(alone.dense[0], together.dense[row])
+
+
+def test_early_exit_reads_what_the_whole_pass_reads():
+    early = tiny().encode(pixels(), [3])
+    late = tiny().encode(pixels(), [3, 7], embedding=True)
+    assert torch.equal(early.blocks[3], late.blocks[3])
+    assert early.embedding is None
+
+
+def test_no_prompt_is_no_prompt_and_a_zero_prompt_is_one():
+    none = tiny().encode(pixels(), [3]).blocks[3]
+    empty = tiny().encode(pixels(), [3], prompts=torch.zeros(4, 2, 0, tiny().width)).blocks[3]
+    zero = tiny().encode(pixels(), [3], prompts=torch.zeros(4, 2, 1, tiny().width)).blocks[3]
+    assert torch.equal(none, empty)
+    assert not torch.allclose(none, zero)  # it takes softmax mass
+
+
+def test_prompts_get_a_gradient_and_the_backbone_none():
+    prompts = torch.full((4, 2, 1, tiny().width), 0.1, requires_grad=True)
+    tiny().encode(pixels()[:1], [3], prompts=prompts).blocks[3].square().sum().backward()
+    assert prompts.grad is not None
+    assert (prompts.grad.flatten(1).norm(dim=1) > 0).all()
+    assert not any(parameter.requires_grad for parameter in tiny().model.parameters())
+
+
+def test_prompted_features_do_not_depend_on_the_batch():
+    prompts = torch.randn(4, 2, 2, tiny().width, generator=torch.Generator().manual_seed(0))
+    together = tiny().encode(pixels(), [3], prompts=prompts).blocks[3]
+    alone = tiny().encode(pixels()[2:3], [3], prompts=prompts).blocks[3]
+    assert torch.equal(alone[0], together[2])
+
+
+def test_context_moves_only_the_texts_that_have_a_place_for_it():
+    context = torch.randn(5, tiny().text_width, generator=torch.Generator().manual_seed(0))
+    texts = ["a photo of a flawless nut with [P]", "a photo of a nut"]
+    with_context, without = tiny().encode_text(texts, context=context), tiny().encode_text(["a photo of a nut"])
+    torch.testing.assert_close(with_context[1:], without)
+    other = tiny().encode_text(texts, context=2 * context)
+    assert not torch.allclose(with_context[0], other[0])
+
+
+def test_a_class_name_that_is_too_long_is_said():
+    with pytest.raises(ConfigError, match="choose a shorter class name"):
+        tiny().encode_text(["a photo of a " + "very " * 100 + "long nut"])
+
+
+def test_other_input_sizes_give_other_grids():
+    large = load_backbone("tiny", image_size=128, weights_dir=Path("nowhere"), device="cpu")
+    assert large.encode(large.preprocess([disc(0)]), [3]).blocks[3].shape == (1, 64, large.width)
+    with pytest.raises(ConfigError, match="multiple of the patch size 16"):
+        load_backbone("tiny", image_size=100, weights_dir=Path("nowhere"))
+
+
+def test_pictures_are_squashed_never_cropped():
+    wide = np.zeros((50, 200, 3), np.uint8)
+    wide[:, :4] = 255  # a defect at the very end
+    assert tiny().preprocess([wide])[0, :, :, 0].max() > 0.9
+
+
+def test_a_block_beyond_the_tower_is_said():
+    with pytest.raises(ConfigError, match="blocks 0 to 7; asked for 12"):
+        tiny().encode(pixels(), [12])
+
+
+def test_cached_features_are_the_same_and_bounded():
+    cached = CachedBackbone(tiny(), max_bytes=20_000)
+    for _ in range(2):
+        views = Views(cached, PICTURES)
+        views.compute([3, 5], embedding=True, dense=True)
+        plain = tiny().encode(pixels(), [3, 5], embedding=True, dense=True)
+        assert torch.equal(views.block(3), plain.blocks[3])
+        assert torch.equal(views.embedding, plain.embedding)
+        assert torch.equal(views.dense, plain.dense)
+    assert cached._bytes <= 20_000
+
+
+def test_tiny_is_the_same_model_every_time():
+    one, two = tiny_module.tiny_model().state_dict(), tiny_module.tiny_model().state_dict()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+# --- weights on disk ------------------------------------------------------------------------------
+
+
+def test_missing_weights_say_how_to_get_them(tmp_path):
+    with pytest.raises(WeightsError, match="stream-ad weights pull ViT-B-16/openai"):
+        load_backbone("ViT-B-16/openai", image_size=224, weights_dir=tmp_path)
+    with pytest.raises(WeightsError, match="there is no folder"):
+        load_backbone(f"local-dir:{tmp_path / 'none'}", image_size=224, weights_dir=tmp_path)
+
+
+def test_saved_weights_load_and_auto_finds_them(tmp_path):
+    assert best_available(tmp_path) == "tiny"
+    save(tiny_module.tiny_model(), tiny_module.CONFIG, tiny_module.MEAN, tiny_module.STD, "ViT-Tiny/ours", tmp_path)
+    assert [weights.id for weights in pulled(tmp_path)] == ["ViT-Tiny/ours"]
+    loaded = load_backbone("auto", image_size=96, weights_dir=tmp_path, device="cpu")
+    assert loaded.spec.backbone == "ViT-Tiny/ours"
+    text = ["a nut"]
+    assert torch.equal(loaded.encode_text(text), tiny().encode_text(text))
+
+
+def test_weights_that_do_not_fit_are_said(tmp_path):
+    (tmp_path / CONFIG_FILE).write_text(json.dumps({"model_cfg": tiny_module.CONFIG}))
+    save_file({"visual.proj": torch.zeros(3, 3)}, tmp_path / WEIGHTS_FILE)
+    with pytest.raises(WeightsError, match="do not fit the model"):
+        load_backbone(f"local-dir:{tmp_path}", image_size=224, weights_dir=tmp_path)
+    (tmp_path / WEIGHTS_FILE).write_bytes(b"not weights")
+    with pytest.raises(WeightsError, match="do not fit the model"):
+        load_backbone(f"local-dir:{tmp_path}", image_size=224, weights_dir=tmp_path)
+    (tmp_path / CONFIG_FILE).write_text("{}")
+    with pytest.raises(WeightsError, match=r"no model_cfg\.vision_cfg"):
+        load_backbone(f"local-dir:{tmp_path}", image_size=224, weights_dir=tmp_path)
+
+
+def test_pull_says_what_cannot_be_downloaded(tmp_path):
+    with pytest.raises(WeightsError, match="nothing to download"):
+        pull("tiny", tmp_path)
+    with pytest.raises(WeightsError, match="open_clip has no weights 'ViT-B-16/none'; tags of 'ViT-B-16': openai"):
+        pull("ViT-B-16/none", tmp_path)
+
+
+def test_no_such_device_is_said(tmp_path):
+    with pytest.raises(ConfigError, match="must be auto, cpu, cuda"):
+        load_backbone("tiny", image_size=96, weights_dir=tmp_path, device="toaster")
+
+
+def test_locate_reads_a_local_folder(tmp_path):
+    assert locate(f"local-dir:{tmp_path}", Path("nowhere")).directory == tmp_path

@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+
+from stream_ad.domain.task import Task
+from stream_ad.errors import ConfigError, TooFewImages
+from tests.models import learned
+from tests.pictures import NUT, Pictures, disc
+
+GOOD = [disc(seed) for seed in range(12)]
+
+
+def test_a_small_set_is_calibrated_out_of_fold_on_every_image():
+    entry = learned(NUT, Pictures(GOOD), "patchcore")
+    assert entry.calibration.out_of_fold
+    assert len(entry.calibration.scores) == len(entry.calibration.map_peaks) == 12
+    assert entry.splits["fit"] == entry.splits["calibration"]
+
+
+def test_a_large_set_keeps_calibration_images_that_are_never_learned():
+    entry = learned(NUT, Pictures(GOOD), "patchcore", split_from=10)
+    assert not entry.calibration.out_of_fold
+    assert len(entry.calibration.scores) == 3
+    assert entry.splits["fit"] != entry.splits["calibration"]
+
+
+@pytest.mark.parametrize("detector", ["cmpmb", "patchcore"])
+def test_the_entry_does_not_depend_on_when_or_how_often_it_is_learned(detector):
+    one, two = (learned(NUT, Pictures(GOOD), detector) for _ in range(2))
+    for name in one.arrays:
+        np.testing.assert_array_equal(one.arrays[name], two.arrays[name])
+    np.testing.assert_array_equal(one.calibration.scores, two.calibration.scores)
+
+
+def test_unseen_scores_lie_above_those_of_remembered_images():
+    """Why calibration images are never learned: a memory covers its own images."""
+    entry = learned(NUT, Pictures(GOOD), "patchcore")
+    from tests.models import model
+
+    ready = model(entry)
+    seen = [found.score for found in ready.find(ready.views(GOOD), [entry] * 12)]
+    assert np.median(entry.calibration.scores) > np.median(seen)
+
+
+def test_a_region_of_interest_is_kept_with_the_entry():
+    roi = np.zeros((50, 50), bool)
+    roi[10:40, 10:40] = True
+    entry = learned(NUT, Pictures(GOOD), "patchcore", roi=roi)
+    np.testing.assert_array_equal(entry.arrays["roi"], roi)
+
+
+def test_too_few_images_and_odd_names_are_said():
+    with pytest.raises(TooFewImages, match="needs at least 4 normal images, got 3"):
+        learned(NUT, Pictures(GOOD[:3]), "patchcore")
+    with pytest.raises(ConfigError, match="a task name needs"):
+        Task(id="two words", class_name="x")
+    with pytest.raises(ConfigError, match="between 0 and 1"):
+        Task(id="nut", class_name="x", false_alarm_rate=5.0)

@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stream_ad.routing.index import InnerProductIndex, faiss
+from stream_ad.routing.router import Router, refusal_bound
+from tests.models import learned, model
+from tests.pictures import CLOTH, NUT, TILE, Pictures, checks, disc, stripes
+
+
+@pytest.fixture(scope="module")
+def entries():
+    return [
+        learned(task, Pictures([draw(seed) for seed in range(10)]), "patchcore")
+        for task, draw in ((NUT, disc), (TILE, checks))
+    ]
+
+
+def test_each_image_goes_to_its_product(entries):
+    router = model(*entries)
+    routes = router.route(router.views([disc(50), checks(50), disc(51), disc(52, scratched=True)]))
+    assert [route.entry.task.id for route in routes] == ["nut", "tile", "nut", "nut"]
+    assert not any(route.refused for route in routes)
+    assert all(route.margin is not None and route.margin > 0 for route in routes)
+
+
+def test_a_product_never_seen_is_refused(entries):
+    router = model(*entries)
+    assert all(route.refused for route in router.route(router.views([stripes(0), stripes(1)])))
+
+
+def test_refusal_can_be_switched_off(entries):
+    router = model(*entries, refuse=False)
+    assert not router.route(router.views([stripes(0)]))[0].refused
+
+
+def test_routes_do_not_depend_on_the_batch_or_on_the_order_of_arrival(entries):
+    pictures = [disc(50), checks(50), stripes(50)]
+    one, two = model(*entries), model(*reversed(entries))
+    together = one.route(one.views(pictures))
+    assert [(r.entry.task.id, r.margin, r.distance) for r in together] == [
+        (r.entry.task.id, r.margin, r.distance) for picture in pictures for r in two.route(two.views([picture]))
+    ]
+    assert one.bank.sha256 == two.bank.sha256
+
+
+def test_a_short_shortlist_finds_the_same_task(entries):
+    cloth = learned(CLOTH, Pictures([stripes(seed) for seed in range(10)]), "patchcore")
+    full = model(*entries, cloth)
+    short = Router(full.bank, block=5, shortlist=1)
+    views = full.views([disc(50), checks(50), stripes(50)])
+    assert [r.entry.task.id for r in short.route(views)] == [r.entry.task.id for r in full.route(views)]
+
+
+def test_one_task_has_a_bound_of_its_own(entries):
+    assert 0 < refusal_bound(entries[:1]) < 2
+
+
+@pytest.mark.skipif(faiss is None, reason="faiss is an optional extra and is not installed here")
+@given(st.integers(1, 60), st.integers(1, 10), st.integers(0, 9))
+@settings(deadline=None)
+def test_faiss_and_torch_find_the_same(count, k, seed):
+    rng = np.random.default_rng(seed)
+    vectors, queries = (rng.normal(size=(n, 16)).astype(np.float32) for n in (count, 25))
+    one = InnerProductIndex(vectors, use_faiss=True).search(queries, k)
+    two = InnerProductIndex(vectors, use_faiss=False).search(queries, k)
+    np.testing.assert_array_equal(one.index, two.index)
+    np.testing.assert_allclose(one.similarity, two.similarity, rtol=1e-4, atol=1e-5)
