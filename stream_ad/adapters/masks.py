@@ -1,0 +1,46 @@
+"""Masks as files: where a defect is, or which part of the picture is inspected."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from stream_ad.domain.images import Mask
+from stream_ad.errors import DataError
+
+SUFFIXES = (".png", ".bmp", ".tif", ".tiff")  # lossless: around an edge JPEG leaves pixels that are nearly black
+
+
+def read_mask(file: Path) -> Mask:
+    """True where the file's pixels are not black (or, with an alpha channel, not transparent).
+
+    Raises:
+        DataError: no file, or no picture without losses.
+    """
+    try:
+        with Image.open(file, formats=("PNG", "BMP", "TIFF")) as image:
+            image.load()
+            ImageOps.exif_transpose(image, in_place=True)
+            if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
+                image = image.convert("RGBA")
+                image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image).convert("RGB")
+            elif image.mode in ("P", "CMYK"):
+                image = image.convert("RGB")
+            values = np.asarray(image)
+    except FileNotFoundError:
+        raise DataError(f"needed a mask, but {file} does not exist; check the path") from None
+    except Exception as error:  # decoders raise OSError, ValueError, EOFError, zlib.error, ...
+        raise DataError(f"needed a PNG, BMP or TIFF mask, but {file} is none: {error}") from error
+    return np.any(values.reshape(*values.shape[:2], -1), axis=-1)
+
+
+def read_roi(file: Path) -> Mask:
+    """The region of interest in a file: what is not black is inspected.
+
+    Raises:
+        DataError: no file, no picture without losses, or all of it is black.
+    """
+    roi = read_mask(file)
+    if not roi.any():
+        raise DataError(f"{file}: a region of interest needs pixels that are not black: those are inspected; got none")
+    return roi
