@@ -6,11 +6,11 @@ A task whose score was not measured (NaN) is left out and must be named: `ScoreM
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Bool, Float, Float64, Int
 
 from stream_ad.domain.evaluation import METRICS, Evaluation, ImageOutcome, Mode
 from stream_ad.domain.result import Verdict
@@ -40,7 +40,7 @@ class ScoreMatrix:
     #: the step at which each task was first there
     first: Int[np.ndarray, " tasks"]
     #: whether the task was in the bank at that step at all
-    present: np.ndarray
+    present: Bool[np.ndarray, "steps tasks"]
 
     def unmeasured(self, step: int = -1) -> tuple[TaskId, ...]:
         """Tasks that were in the bank at `step` but have no score."""
@@ -171,10 +171,17 @@ class Flips:
         return sum(flip.better for flip in self.flips)
 
 
-def flips(before: Evaluation, after: Evaluation, mode: Mode = Mode.ROUTED) -> Flips:
-    """Verdicts that changed on the pictures that both evaluations judged, of the tasks that `before` knew."""
+def flips(
+    before: Evaluation, after: Evaluation, mode: Mode = Mode.ROUTED, tasks: Collection[TaskId] | None = None
+) -> Flips:
+    """Verdicts that changed on the pictures that both evaluations judged, of the tasks that `before` knew.
+
+    Only of `tasks`, when given.
+    """
     compared, changed = 0, []
     for task, earlier in before.tasks.items():
+        if tasks is not None and task not in tasks:
+            continue
         later = after.tasks.get(task)
         judged = {outcome.image_id: outcome for outcome in later.outcomes} if later else {}
         for old in earlier.outcomes:

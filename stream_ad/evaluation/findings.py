@@ -1,0 +1,233 @@
+"""What a forgetting report found, as values: every renderer shows these and computes nothing."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float64
+
+from stream_ad.domain.bank import BankEntry
+from stream_ad.domain.evaluation import Half
+from stream_ad.domain.task import TaskId
+from stream_ad.evaluation.forgetting import Confusion, Flips, ScoreMatrix, Step
+from stream_ad.evaluation.metrics import rate_interval
+
+
+class Outcome(StrEnum):
+    """The report in a word."""
+
+    KEPT = "nothing lost"
+    SLIGHT = "slight loss, within the limit"
+    LOST = "something was lost"
+    FIRST = "nothing to forget yet"
+    UNMEASURED = "not measured"
+
+
+class Overlay(NamedTuple):
+    """An example picture with its anomaly map."""
+
+    caption: str
+    jpeg: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """A share that was counted, with its exact 95 % interval. NaN without trials."""
+
+    events: int
+    trials: int
+
+    @classmethod
+    def of(cls, share: float, trials: int) -> "Rate":
+        """From a share of `trials`; NaN is no trials."""
+        return cls(0, 0) if np.isnan(share) else cls(round(share * trials), trials)
+
+    @property
+    def value(self) -> float:
+        return self.events / self.trials if self.trials else float("nan")
+
+    @property
+    def low(self) -> float:
+        return rate_interval(self.events, self.trials).low
+
+    @property
+    def high(self) -> float:
+        return rate_interval(self.events, self.trials).high
+
+    def __add__(self, other: "Rate") -> "Rate":
+        return Rate(self.events + other.events, self.trials + other.trials)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promise:
+    """What a bank entry promises of its false alarms."""
+
+    #: share of good parts that may be called NG
+    rate: float
+    #: the image score above which a part is NG
+    threshold: float
+    #: good images that the threshold was taken from
+    images: int
+    #: whether that many images can promise that rate at all
+    can_promise: bool
+    #: scores came from five memories, each without a fifth of the normals: the promise is approximate
+    approximate: bool
+
+    @classmethod
+    def of(cls, entry: BankEntry) -> "Promise":
+        rate = entry.task.false_alarm_rate
+        return cls(
+            rate=rate,
+            threshold=entry.threshold,
+            images=len(entry.calibration.scores),
+            can_promise=entry.calibration.can_promise(rate),
+            approximate=entry.calibration.out_of_fold,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskFinding:
+    """One product with the bank that the report is about."""
+
+    task: TaskId
+    learned_in: int  # version
+    adapted_again_in: tuple[int, ...]
+    n_normal: int
+    n_defective: int
+    synthetic: bool  # defects were painted by us
+    routed: Mapping[str, float]  # METRICS; NaN: not measured
+    oracle: Mapping[str, float]
+    #: best earlier routed score minus this one, for old tasks with a score; negative: it gained
+    loss: Mapping[str, float]
+    routing: Rate
+    refused: Rate  # known products called unknown
+    false_alarms: Rate
+    detections: Rate
+    promise: Promise | None
+    notes: tuple[str, ...]
+
+    @property
+    def regret(self) -> Mapping[str, float]:
+        return {metric: self.oracle[metric] - value for metric, value in self.routed.items()}
+
+    @property
+    def alarms_too_often(self) -> bool:
+        """More false alarms than promised, beyond chance."""
+        return self.promise is not None and self.false_alarms.low > self.promise.rate
+
+
+class Summary(NamedTuple):
+    """One row of R in four numbers."""
+
+    average: float  # ACC
+    backward_transfer: float  # BWT
+    forgetting: float  # FM
+    regret: float  # mean over tasks; NaN for the oracle itself
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class MetricFinding:
+    """One metric over all versions."""
+
+    metric: str
+    #: row of the bank that the report is about, in `routed` and `oracle`
+    current: int
+    #: published versions
+    routed: ScoreMatrix
+    oracle: ScoreMatrix
+    regret: Float64[np.ndarray, "steps tasks"]
+    #: one per step
+    routed_summary: tuple[Summary, ...]
+    oracle_summary: tuple[Summary, ...]
+    #: `routed`, with the candidates that the gate refused between the versions
+    tried: ScoreMatrix
+    #: score minus best earlier published score of the same task, in the shape of `tried`
+    change: Float64[np.ndarray, "tried tried_tasks"]
+    unmeasured: tuple[TaskId, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What the gate did with one candidate."""
+
+    step: Step
+    at: datetime
+    half: Half  # on which the numbers below were taken
+    reason: str | None
+    #: FM of routed image AUROC, had it been published
+    forgetting: float
+    worst_task: TaskId | None
+    worst_loss: float
+    flips: Flips | None  # against the version before
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ForgettingReport:
+    """Everything that the report says. `report.to_html` and its siblings render it."""
+
+    outcome: Outcome
+    #: plain words: what was learned, kept, lost and refused
+    found: tuple[str, ...] = ()
+    #: plain words: on what pictures, at what price
+    basis: tuple[str, ...] = ()
+    made_at: datetime
+    half: Half
+    max_forgetting: float
+    #: published versions, oldest first
+    versions: tuple[Step, ...]
+    #: the version that the numbers of products are about; None: nothing was evaluated
+    version: int | None
+    #: the version in use, when known and another one
+    active_version: int | None
+    tasks: tuple[TaskFinding, ...]
+    #: tasks of an earlier version that this one does not have
+    gone: tuple[TaskId, ...]
+    metrics: Mapping[str, MetricFinding]
+    flips: tuple[Flips, ...]  # consecutive published versions
+    #: of every old task, from the version that learned it to this one
+    since_learned: tuple[Flips, ...]
+    decisions: tuple[Decision, ...]
+    confusion: Confusion | None  # None: no outcomes of single images
+    overlays: Mapping[str, Sequence[Overlay]] = field(default_factory=dict)
+    #: of the version that the numbers are about
+    provenance: Mapping[str, str]
+    #: keys of provenance in which the compared versions differ, so that their scores may differ for that reason
+    mixed: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def paragraph(self) -> str:
+        return " ".join((*self.found, *self.basis))
+
+    @property
+    def rejected(self) -> tuple[Decision, ...]:
+        return tuple(decision for decision in self.decisions if not decision.step.published)
+
+    @property
+    def painted(self) -> tuple[TaskId, ...]:
+        """Products whose defects are synthetic."""
+        return tuple(task.task for task in self.tasks if task.synthetic)
+
+    @property
+    def losses(self) -> Mapping[TaskId, float]:
+        """Routed image AUROC that each old product lost, where it was measured; negative: it gained."""
+        return {task.task: task.loss["image_auroc"] for task in self.tasks if "image_auroc" in task.loss}
+
+    @property
+    def routing(self) -> Rate:
+        return sum((task.routing for task in self.tasks), Rate(0, 0))
+
+    @property
+    def refused(self) -> Rate:
+        return sum((task.refused for task in self.tasks), Rate(0, 0))
+
+    @property
+    def false_alarms(self) -> Rate:
+        return sum((task.false_alarms for task in self.tasks), Rate(0, 0))
+
+    @property
+    def detections(self) -> Rate:
+        return sum((task.detections for task in self.tasks), Rate(0, 0))

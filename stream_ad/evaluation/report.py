@@ -1,0 +1,262 @@
+"""The forgetting report: from stored evaluations to one value, and from it to JSON, Markdown and HTML.
+
+Nothing is measured here: scores come from `evaluation.protocol`, on the test half, one evaluation per bank version and
+one per candidate that the gate refused.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from itertools import pairwise
+
+import numpy as np
+
+from stream_ad.domain.evaluation import METRICS, Evaluation, Half, Mode, TaskEvaluation
+from stream_ad.domain.task import TaskId
+from stream_ad.evaluation import forgetting
+from stream_ad.evaluation.findings import (
+    Decision,
+    ForgettingReport,
+    MetricFinding,
+    Outcome,
+    Overlay,
+    Promise,
+    Rate,
+    Summary,
+    TaskFinding,
+)
+from stream_ad.evaluation.forgetting import Flips, ScoreMatrix, score_matrix
+from stream_ad.evaluation.renderings import to_html, to_json, to_markdown
+from stream_ad.evaluation.sentences import plain_words
+
+__all__ = [
+    "ForgettingReport",
+    "Outcome",
+    "Overlay",
+    "Promise",
+    "forgetting_report",
+    "to_html",
+    "to_json",
+    "to_markdown",
+]
+
+#: losses below this are rounding, not forgetting
+ROUNDING = 1e-9
+
+
+def forgetting_report(
+    evaluations: Sequence[Evaluation],
+    regression: Sequence[Evaluation] = (),
+    *,
+    made_at: datetime,
+    overlays: Mapping[str, Sequence[tuple[str, bytes]]] | None = None,
+    promises: Mapping[TaskId, Promise] | None = None,
+    reasons: Mapping[int, str] | None = None,
+    active_version: int | None = None,
+    max_forgetting: float = 0.01,
+    metrics: Sequence[str] = ("image_auroc", "pixel_ap"),
+    notes: Sequence[str] = (),
+) -> ForgettingReport:
+    """What the evaluations of the test half say about forgetting, refused candidates included.
+
+    The report is about the active version, or the newest one when that was not evaluated or is not given.
+
+    Args:
+        evaluations: of the test half. Of a version evaluated twice the later one counts.
+        regression: of the half on which the gate decides: what it saw of each candidate. When the test half was
+            never evaluated, the whole report is about this half and says so.
+        overlays: example pictures as (caption, JPEG) by task.
+        promises: what each entry promises of its false alarms: `Promise.of(entry)`.
+        reasons: by job, why the gate refused.
+        max_forgetting: the gate's limit, in routed image AUROC.
+        metrics: of the matrices; image_auroc is always there.
+        notes: anything else that a reader must know.
+    """
+    half = Half.REGRESSION if regression and not evaluations else Half.TEST
+    tried = _in_order(evaluations or regression)
+    published = [e for e in tried if e.published]
+    current = _current(published, active_version)
+    matrices = {metric: _metric(metric, tried, current) for metric in dict.fromkeys(("image_auroc", *metrics))}
+    judged = [e for e in _in_order(regression) if e.published]
+    now = published[current] if published else None
+    notes = [*notes, *_missing_versions(published, judged)]
+    provenance = {key: str(value) for key, value in now.provenance.items()} if now else {}
+    report = ForgettingReport(
+        outcome=_outcome(matrices["image_auroc"].routed, current, max_forgetting),
+        made_at=made_at,
+        half=half,
+        max_forgetting=max_forgetting,
+        versions=matrices["image_auroc"].routed.steps,
+        version=now.bank_version if now else None,
+        active_version=active_version if now and active_version != now.bank_version else None,
+        tasks=_tasks(published, current, promises or {}),
+        gone=_gone(published, current),
+        metrics=matrices,
+        flips=tuple(forgetting.flips(before, after) for before, after in pairwise(published)),
+        since_learned=_since_learned(published, current),
+        decisions=_decisions(_in_order(regression or evaluations), reasons or {}),
+        confusion=forgetting.routing_confusion(now) if now and any(t.outcomes for t in now.tasks.values()) else None,
+        overlays={task: tuple(Overlay(*example) for example in shown) for task, shown in (overlays or {}).items()},
+        provenance=provenance,
+        mixed=tuple(key for key in provenance if len({str(e.provenance.get(key)) for e in published}) > 1),
+        notes=tuple(notes),
+    )
+    if report.gone:
+        report = replace(report, outcome=Outcome.LOST)
+    elif report.outcome == Outcome.KEPT and any(f.new_false_alarms or f.newly_missed for f in report.since_learned):
+        report = replace(report, outcome=Outcome.SLIGHT)
+    words = plain_words(report)
+    return replace(report, found=words.found, basis=words.basis)
+
+
+def _in_order(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
+    """By version, refused candidates before the version that took their number; each version once."""
+    latest = {e.bank_version: e for e in evaluations if e.published}
+    chosen = [e for e in evaluations if not e.published or latest[e.bank_version] is e]
+    return sorted(chosen, key=lambda e: (e.bank_version, e.published))
+
+
+def _current(published: Sequence[Evaluation], active_version: int | None) -> int:
+    rows = {e.bank_version: row for row, e in enumerate(published)}
+    return rows.get(active_version, len(published) - 1) if active_version is not None else len(published) - 1
+
+
+def _metric(metric: str, tried: Sequence[Evaluation], current: int) -> MetricFinding:
+    published = [e for e in tried if e.published]
+    routed, oracle = (score_matrix(published, metric, mode) for mode in (Mode.ROUTED, Mode.ORACLE))
+    cost = forgetting.regret(routed.scores, oracle.scores)
+    everything = score_matrix(tried, metric, Mode.ROUTED)
+    change = np.full(everything.scores.shape, np.nan)
+    for row in range(len(tried)):
+        for task, loss in _against_published(tried, row, metric).losses().items():
+            change[row, everything.tasks.index(task)] = 0.0 - loss
+    return MetricFinding(
+        metric=metric,
+        current=current,
+        routed=routed,
+        oracle=oracle,
+        regret=cost,
+        routed_summary=tuple(_summary(routed, step, cost[step]) for step in range(len(published))),
+        oracle_summary=tuple(_summary(oracle, step, None) for step in range(len(published))),
+        tried=everything,
+        change=change,
+        unmeasured=routed.unmeasured(current) if published else (),
+    )
+
+
+def _against_published(tried: Sequence[Evaluation], row: int, metric: str) -> ScoreMatrix:
+    """Routed R of the versions published before a candidate, and then the candidate."""
+    return score_matrix([*(e for e in tried[:row] if e.published), tried[row]], metric, Mode.ROUTED)
+
+
+def _summary(matrix: ScoreMatrix, step: int, cost: np.ndarray | None) -> Summary:
+    measured = cost[~np.isnan(cost)] if cost is not None else np.empty(0)
+    return Summary(
+        average=forgetting.average(matrix.scores, step, matrix.first),
+        backward_transfer=forgetting.backward_transfer(matrix.scores, step, matrix.first),
+        forgetting=forgetting.forgetting_measure(matrix.scores, step, matrix.first),
+        regret=float(measured.mean()) if len(measured) else float("nan"),
+    )
+
+
+def _outcome(routed: ScoreMatrix, current: int, max_forgetting: float) -> Outcome:
+    if current < 0:
+        return Outcome.UNMEASURED
+    if not (routed.first < current).any():
+        return Outcome.FIRST
+    losses = routed.losses(current)
+    if not losses:
+        return Outcome.UNMEASURED
+    worst = max(losses.values())
+    if worst > max_forgetting + ROUNDING:
+        return Outcome.LOST
+    return Outcome.SLIGHT if worst > ROUNDING else Outcome.KEPT
+
+
+def _tasks(
+    published: Sequence[Evaluation], current: int, promises: Mapping[TaskId, Promise]
+) -> tuple[TaskFinding, ...]:
+    if not published:
+        return ()
+    losses = {metric: score_matrix(published, metric, Mode.ROUTED).losses(current) for metric in METRICS}
+    by_learning = score_matrix(published, METRICS[0], Mode.ROUTED).tasks
+    now = published[current].tasks
+    return tuple(
+        _task(
+            now[task], published[: current + 1], {m: lost[task] for m, lost in losses.items() if task in lost}, promises
+        )
+        for task in by_learning
+        if task in now
+    )
+
+
+def _task(
+    measured: TaskEvaluation,
+    published: Sequence[Evaluation],
+    loss: Mapping[str, float],
+    promises: Mapping[TaskId, Promise],
+) -> TaskFinding:
+    task, images = measured.task, measured.n_normal + measured.n_defective
+    first = next(e for e in published if task in e.tasks)
+    return TaskFinding(
+        task=task,
+        learned_in=first.bank_version,
+        adapted_again_in=tuple(e.bank_version for e in published if e.learned_task == task and e is not first),
+        n_normal=measured.n_normal,
+        n_defective=measured.n_defective,
+        synthetic=measured.synthetic,
+        routed=measured.routed,
+        oracle=measured.oracle,
+        loss=loss,
+        routing=Rate.of(measured.routing_accuracy, images),
+        refused=Rate.of(measured.refused_rate, images),
+        false_alarms=Rate.of(measured.false_alarm_rate, measured.n_normal),
+        detections=Rate.of(measured.detection_rate, measured.n_defective),
+        promise=promises.get(task),
+        notes=measured.notes,
+    )
+
+
+def _gone(published: Sequence[Evaluation], current: int) -> tuple[TaskId, ...]:
+    known = {task: None for e in published[: current + 1] for task in e.tasks}
+    return tuple(task for task in known if task not in published[current].tasks)
+
+
+def _since_learned(published: Sequence[Evaluation], current: int) -> tuple[Flips, ...]:
+    if not published:
+        return ()
+    firsts: dict[TaskId, Evaluation] = {}
+    for e in published[:current]:
+        for task in e.tasks:
+            firsts.setdefault(task, e)
+    return tuple(forgetting.flips(first, published[current], tasks=[task]) for task, first in firsts.items())
+
+
+def _decisions(tried: Sequence[Evaluation], reasons: Mapping[int, str]) -> tuple[Decision, ...]:
+    decisions = []
+    for row, candidate in enumerate(tried):
+        matrix = _against_published(tried, row, "image_auroc")
+        losses = matrix.losses()
+        worst = max(losses, key=lambda task, losses=losses: losses[task], default=None)
+        before = next((e for e in reversed(tried[:row]) if e.published), None)
+        decisions.append(
+            Decision(
+                step=matrix.steps[-1],
+                at=candidate.at,
+                half=candidate.half,
+                reason=reasons.get(candidate.job_id) if candidate.job_id is not None else None,
+                forgetting=forgetting.forgetting_measure(matrix.scores, first=matrix.first),
+                worst_task=worst,
+                worst_loss=losses[worst] if worst is not None else float("nan"),
+                flips=forgetting.flips(before, candidate) if before else None,
+            )
+        )
+    return tuple(decisions)
+
+
+def _missing_versions(published: Sequence[Evaluation], judged: Sequence[Evaluation]) -> list[str]:
+    """Versions that the gate saw but the other half did not."""
+    missing = sorted({e.bank_version for e in judged} - {e.bank_version for e in published})
+    if not missing:
+        return []
+    return [f"not evaluated on the test half: version {', '.join(map(str, missing))}"]
