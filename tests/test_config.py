@@ -8,7 +8,11 @@ import yaml
 from pydantic import ValidationError
 
 from stream_ad.config import Settings, environment_name, known_keys, load_settings
+from stream_ad.detectors.cmpmb import CmpmbOptions
+from stream_ad.detectors.patchcore import PatchCoreOptions
+from stream_ad.detectors.registry import DETECTORS
 from stream_ad.errors import ConfigError
+from stream_ad.services.gate import GateBudgets
 
 CONFIG = Path(__file__).parents[1] / "config.yaml"
 
@@ -176,3 +180,15 @@ def test_a_section_whose_keys_are_all_commented_out_keeps_its_defaults(tmp_path)
 def test_settings_cannot_be_changed():
     with pytest.raises(ValidationError):
         load_settings().stream.batch_size = 3  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_each_detector_gets_the_options_that_it_has_with_its_own_defaults():
+    options = load_settings().detector.options()
+    assert set(options) == set(DETECTORS)
+    assert CmpmbOptions(**options["cmpmb"]) == CmpmbOptions()
+    assert PatchCoreOptions(**options["patchcore"]) == PatchCoreOptions()
+    assert options["zero-shot"] == {"top_k": 3}
+
+
+def test_the_gate_has_its_own_defaults():
+    assert GateBudgets(**load_settings().gate.model_dump()) == GateBudgets()
