@@ -5,7 +5,7 @@ object of its own, so that a test can throw a `Stream` away and start another on
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -25,12 +25,15 @@ class ManualClock:
 
     def __init__(self, start: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
         self._now = start
+        #: called after each sleep: what happens in the world meanwhile
+        self.on_sleep: Callable[[], None] = lambda: None
 
     def now(self) -> datetime:
         return self._now
 
     def sleep(self, seconds: float) -> None:
         self._now += timedelta(seconds=seconds)
+        self.on_sleep()
 
 
 class InMemoryLog:
