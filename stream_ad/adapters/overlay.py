@@ -67,7 +67,7 @@ class ColorScale(NamedTuple):
         return np.stack(channels, axis=-1).astype(np.float32)
 
 
-def draw_overlay(picture: Picture, inspection: Inspection) -> Picture:
+def draw_overlay(picture: Picture, inspection: Inspection) -> UInt8[np.ndarray, "drawn_height drawn_width 3"]:
     """Picture and heat map side by side, colour bar, caption. The same input gives the same pixels."""
     height, width = picture.shape[:2]
     scale = PANEL / max(height, width)
@@ -113,7 +113,7 @@ class OverlayFolder:
         return str(path)
 
 
-def _resize(picture: Picture, width: int, height: int) -> Picture:
+def _resize(picture: Picture, width: int, height: int) -> UInt8[np.ndarray, "drawn_height drawn_width 3"]:
     shrinks = width < picture.shape[1]
     return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
