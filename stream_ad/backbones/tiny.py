@@ -25,7 +25,7 @@ def tiny_model() -> open_clip.CLIP:
     """The model, equal bit for bit on every machine of one torch version."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
-        model = open_clip.CLIP(**CONFIG)
+        model: Any = open_clip.CLIP(**CONFIG)
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 torch.nn.init.normal_(parameter, std=0.5 / math.sqrt(parameter.shape[-1]))

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+from jaxtyping import Float32
 
 from stream_ad.domain.bank import BankEntry
 from stream_ad.domain.evaluation import METRICS, ImageOutcome, TaskEvaluation
@@ -133,7 +134,7 @@ def _add(gathered: _Gathered, image: HeldoutImage, route: Route, oracle: Finding
             return
     gathered.masks.append(mask)
     gathered.maps["oracle"].append(oracle.map)
-    gathered.maps["routed"].append(routed.map)
+    gathered.maps["routed"].append(_inside(routed.map, oracle.map))
     gathered.outcomes.append(
         ImageOutcome(
             image_id=image.id,
@@ -150,6 +151,13 @@ def _add(gathered: _Gathered, image: HeldoutImage, route: Route, oracle: Finding
             oracle_verdict=_verdict(oracle),
         )
     )
+
+
+def _inside(seen: Float32[np.ndarray, "size size"], own: Float32[np.ndarray, "size size"]) -> np.ndarray:
+    """Another task's map on this task's region of interest: what it did not inspect counts as most normal."""
+    finite = seen[np.isfinite(seen)]
+    filled = np.where(np.isfinite(seen), seen, finite.min() if len(finite) else 0.0)
+    return np.where(own == -np.inf, -np.inf, filled).astype(np.float32)
 
 
 def _verdict(finding: Finding) -> Verdict:
