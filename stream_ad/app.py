@@ -1,0 +1,353 @@
+"""The one place that knows every concrete class: from settings to what the commands use.
+
+Nothing is opened or imported before it is needed, so a command that only reads the database starts without torch.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property, partial
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from stream_ad.adapters.clock import SystemClock
+from stream_ad.config import Settings
+from stream_ad.domain.bank import BankEntry, MemoryBank
+from stream_ad.domain.evaluation import Evaluation, Half, TaskEvaluation
+from stream_ad.domain.images import HeldoutSet
+from stream_ad.domain.job import Job, JobState
+from stream_ad.domain.ports import Progress, Sink, Source
+from stream_ad.domain.result import InspectionResult
+from stream_ad.domain.task import Task, TaskId
+from stream_ad.services.adaptation import Outcome, Storage, TaskImages, Work
+from stream_ad.services.gate import GateBudgets
+
+if TYPE_CHECKING:
+    from stream_ad.adapters.overlay import OverlayFolder
+    from stream_ad.adapters.storage import Database
+    from stream_ad.backbones.cached import CachedBackbone
+    from stream_ad.detectors.base import Detector
+    from stream_ad.evaluation.findings import ForgettingReport
+    from stream_ad.inspection import BankModel
+    from stream_ad.services.scoring import Scorer
+    from stream_ad.services.streaming import Stream
+    from stream_ad.services.worker import Worker
+    from stream_ad.task_images import TaskImageReader
+
+#: settings that change what a picture scores; figures are compared only when these are the same
+SCORING_SECTIONS = ("detector", "routing", "calibration", "heldout")
+
+
+class App:
+    """Everything, built on demand from one set of settings. Close it, or use it as a context manager."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.clock = SystemClock()
+
+    def close(self) -> None:
+        if "database" in self.__dict__:
+            self.database.close()
+
+    def __enter__(self) -> "App":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    @cached_property
+    def database(self) -> "Database":
+        """Raises: DatabaseError: missing, or of another revision; `stream-ad init` makes or upgrades it."""
+        from stream_ad.adapters.storage import Database
+
+        settings = self.settings
+        return Database(settings.database_url, settings.entries_dir, max_attempts=settings.jobs.max_attempts)
+
+    @property
+    def shown_database(self) -> str:
+        """The database's address without its password."""
+        from stream_ad.adapters.database import shown
+
+        return shown(self.database.engine.url)
+
+    @cached_property
+    def storage(self) -> Storage:
+        database = self.database
+        return Storage(
+            tasks=database.tasks,
+            jobs=database.jobs,
+            banks=database.banks,
+            evaluations=database.evaluations,
+            entries=database.entries,
+        )
+
+    @cached_property
+    def backbone(self) -> "CachedBackbone":
+        """Raises: WeightsError: its weights are missing or do not fit; ConfigError: no such device."""
+        from stream_ad.backbones.cached import CachedBackbone
+        from stream_ad.backbones.registry import load_backbone
+
+        wanted = self.settings.backbone
+        if wanted.threads:
+            import torch
+
+            torch.set_num_threads(wanted.threads)
+        return CachedBackbone(
+            load_backbone(
+                wanted.id,
+                image_size=wanted.image_size,
+                weights_dir=self.settings.weights_dir,
+                device=wanted.device,
+            )
+        )
+
+    @cached_property
+    def detectors(self) -> Mapping[str, "Detector"]:
+        from stream_ad.detectors.registry import make_detectors
+
+        return make_detectors(self.backbone, self.settings.detector.options())
+
+    def model(self, bank: MemoryBank) -> "BankModel":
+        """A bank ready to score. Raises: BankError: it does not fit the backbone or the detectors."""
+        from stream_ad.inspection import BankModel
+
+        return BankModel(
+            self.backbone,
+            self.detectors,
+            bank,
+            feature_block=self.settings.detector.feature_block,
+            shortlist=self.settings.routing.shortlist,
+            refuse=self.settings.routing.refuse,
+        )
+
+    def scorer(self, bank: MemoryBank | None = None) -> "Scorer":
+        """What judges pictures, on the active bank by default."""
+        from stream_ad.services.scoring import Scorer
+
+        return Scorer(self.model, self.database.banks.load() if bank is None else bank)
+
+    # --- jobs -------------------------------------------------------------------------------------
+
+    @cached_property
+    def task_images(self) -> "TaskImageReader":
+        """Opens the pictures of tasks."""
+        from stream_ad.task_images import TaskImageReader
+
+        return TaskImageReader(
+            share=self.settings.heldout.share,
+            per_image=self.settings.heldout.synthetic_per_image,
+            max_pixels=self.settings.stream.max_pixels,
+        )
+
+    def _learn(self, task: Task, images: TaskImages, payload: Mapping[str, Any], progress: Progress) -> BankEntry:
+        from stream_ad.detectors.registry import make_detector
+        from stream_ad.services.learning import learn
+
+        name = payload.get("detector") or self.settings.detector.name
+        known = self.detectors.get(name)
+        return learn(
+            task,
+            images.normals,
+            known or make_detector(name, self.backbone),
+            self.backbone,
+            roi=images.roi,
+            feature_block=self.settings.detector.feature_block,
+            folds=self.settings.calibration.folds,
+            split_from=self.settings.calibration.split_from,
+            progress=progress,
+        )
+
+    def _evaluate(
+        self, bank: MemoryBank, heldout: Mapping[TaskId, HeldoutSet], progress: Progress
+    ) -> Mapping[TaskId, TaskEvaluation]:
+        from stream_ad.evaluation.protocol import evaluate
+
+        return evaluate(self.model(bank), heldout, progress)
+
+    def work(self) -> Work:
+        """What a job does, bound to folders, detectors and the backbone."""
+        gate = self.settings.gate
+        return Work(
+            read=self.task_images.read,
+            learn=self._learn,
+            evaluate=self._evaluate,
+            budgets=GateBudgets(
+                max_forgetting=gate.max_forgetting,
+                max_flips=gate.max_flips,
+                max_routing_loss=gate.max_routing_loss,
+                max_false_alarm_rise=gate.max_false_alarm_rise,
+                min_routing_accuracy=gate.min_routing_accuracy,
+            ),
+            provenance=self.provenance(),
+        )
+
+    def provenance(self) -> Mapping[str, Any]:
+        """What every figure carries."""
+        import torch
+
+        return {
+            "code": code_version(),
+            "features": str(self.backbone.spec),
+            "weights_sha256": self.backbone.spec.weights_sha256,
+            "configuration": configuration_hash(self.settings),
+            "seed": "derived from each task's name",
+            "device": str(self.backbone.device),
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            **({"caveat": self.backbone.caveat} if self.backbone.caveat else {}),
+        }
+
+    def worker(
+        self,
+        *,
+        watch: Callable[[Job], Progress] | None = None,
+        ended: Callable[[Job, Outcome], None] | None = None,
+    ) -> "Worker":
+        """A worker with the backbone loaded, so that wrong weights show before a job is taken."""
+        from stream_ad.services.worker import Worker
+
+        return Worker(
+            self.storage,
+            self.work(),
+            self.clock,
+            device=str(self.backbone.device),
+            lease_s=self.settings.jobs.lease_s,
+            poll_s=self.settings.jobs.poll_s,
+            watch=watch,
+            ended=ended,
+        )
+
+    # --- the stream -------------------------------------------------------------------------------
+
+    def source(self) -> Source:
+        """Where images come from, as `stream.source` says."""
+        stream = self.settings.stream
+        if stream.source == "kafka":
+            from stream_ad.adapters.kafka_source import KafkaSource, KafkaSourceOptions
+
+            kafka = self.settings.kafka
+            return KafkaSource(
+                KafkaSourceOptions(
+                    bootstrap=kafka.bootstrap,
+                    topics=(kafka.topic,),
+                    group=kafka.group,
+                    max_poll_interval_ms=kafka.max_poll_interval_ms,
+                    session_timeout_ms=kafka.session_timeout_ms,
+                    heartbeat_interval_ms=kafka.heartbeat_interval_ms,
+                    max_partition_fetch_bytes=round(kafka.max_request_mb * 1024**2),
+                )
+            )
+        from stream_ad.adapters.folder_source import FolderSource
+
+        self.settings.inbox.mkdir(parents=True, exist_ok=True)
+        return FolderSource(
+            self.settings.inbox,
+            self.database.files,
+            self.clock,
+            topic=f"folder:{self.settings.inbox.name}",
+            settle_s=stream.settle_s,
+        )
+
+    def sinks(self) -> Sequence[Sink]:
+        """Where results go beside the database."""
+        sinks: list[Sink] = []
+        if self.settings.results_jsonl is not None:
+            from stream_ad.adapters.jsonl_sink import JsonLinesSink
+
+            sinks.append(JsonLinesSink(self.settings.results_jsonl.parent, clock=self.clock))
+        if self.settings.stream.source == "kafka":
+            from stream_ad.adapters.kafka_sink import KafkaSink
+
+            sinks.append(
+                KafkaSink(
+                    self.kafka_producer_options(),
+                    results_topic=self.settings.kafka.results_topic,
+                    dead_letter_topic=self.settings.dead_letter_topic,
+                )
+            )
+        return sinks
+
+    def kafka_producer_options(self) -> Any:
+        from stream_ad.adapters.kafka_producer import KafkaProducerOptions
+
+        kafka = self.settings.kafka
+        return KafkaProducerOptions(bootstrap=kafka.bootstrap, max_message_bytes=round(kafka.max_request_mb * 1024**2))
+
+    @contextmanager
+    def stream(self, on_batch: Callable[[Sequence[InspectionResult]], None] | None = None) -> Iterator["Stream"]:
+        """A scorer on its source, closed at the end."""
+        from stream_ad.adapters.decode import decode
+        from stream_ad.adapters.references import FileReferences
+        from stream_ad.services.streaming import Stream, StreamOptions
+
+        settings = self.settings.stream
+        scorer, source, sinks = self.scorer(), self.source(), self.sinks()
+        references = (
+            FileReferences(settings.reference_roots, max_bytes=round(settings.max_reference_mb * 1024**2))
+            if settings.reference_roots
+            else None
+        )
+        try:
+            yield Stream(
+                source=source,
+                inspector=scorer,
+                banks=self.database.banks,
+                results=self.database.results,
+                decode=partial(decode, max_pixels=settings.max_pixels),
+                clock=self.clock,
+                sinks=sinks,
+                references=references,
+                overlays=self._overlays(),
+                on_batch=on_batch,
+                options=StreamOptions(batch_size=settings.batch_size, linger_s=settings.linger_ms / 1000),
+            )
+        finally:
+            source.close()
+            for sink in sinks:
+                sink.close()
+
+    def _overlays(self) -> "OverlayFolder | None":
+        if self.settings.stream.overlays == "none":
+            return None
+        from stream_ad.adapters.overlay import OverlayFolder
+
+        return OverlayFolder(self.settings.overlays_dir, of_ok=self.settings.stream.overlays == "all")
+
+    # --- reports ----------------------------------------------------------------------------------
+
+    def forgetting_report(self, *, first: int | None = None, last: int | None = None) -> "ForgettingReport":
+        """What was forgotten, from all evaluations or those of bank versions `first` to `last`."""
+        from stream_ad.evaluation.report import Promise, forgetting_report
+
+        def chosen(half: Half) -> list[Evaluation]:
+            return [
+                evaluation
+                for evaluation in self.database.evaluations.all(half)
+                if (first or 0) <= evaluation.bank_version <= (last if last is not None else evaluation.bank_version)
+            ]
+
+        bank = self.database.banks.load()
+        return forgetting_report(
+            chosen(Half.TEST),
+            chosen(Half.REGRESSION),
+            made_at=self.clock.now(),
+            promises={entry.task.id: Promise.of(entry) for entry in bank},
+            reasons={job.id: job.message or "" for job in self.database.jobs.all() if job.state is JobState.REJECTED},
+            active_version=bank.version,
+            max_forgetting=self.settings.gate.max_forgetting,
+        )
+
+
+def code_version() -> str:
+    """The version of this program."""
+    try:
+        return version("stream-ad")
+    except PackageNotFoundError:  # run from a checkout that was not installed
+        return "unreleased"
+
+
+def configuration_hash(settings: Settings) -> str:
+    """One hash for all settings that change what a picture scores."""
+    chosen = {name: getattr(settings, name).model_dump(mode="json") for name in SCORING_SECTIONS}
+    return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:16]

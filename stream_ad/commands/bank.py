@@ -1,0 +1,76 @@
+"""`stream-ad bank ...`: published versions, and the way back to one."""
+
+import getpass
+from typing import Annotated
+
+import typer
+
+from stream_ad.commands.common import ConfigOption, coloured, open_app, out, table
+
+bank = typer.Typer(no_args_is_help=True, help="The bank: its versions, what is in one, and going back to one.")
+
+
+@bank.command("list")
+def list_versions(context: typer.Context, config: ConfigOption = None) -> None:
+    """Every published version, the active one marked."""
+    versions = open_app(context, config).database.banks.versions()
+    if not versions:
+        out().print("no bank was published yet; `stream-ad add-task` makes the first")
+        return
+    rows = [
+        (
+            coloured(f"{row['version']}{' *' if row['active'] else ''}", "green" if row["active"] else None),
+            row["parent"] or "empty",
+            row["created_at"],
+            row["task"],
+            row["job_id"],
+            row["sha256"][:12],
+            row.get("message"),
+        )
+        for row in versions
+    ]
+    out().print(table("version", "made from", "published", "learned", "job", "sha256", "message", rows=rows))
+
+
+@bank.command()
+def show(
+    context: typer.Context,
+    version: Annotated[int | None, typer.Argument(help="Version to show; without it the active one.")] = None,
+    config: ConfigOption = None,
+) -> None:
+    """The tasks of one version, with thresholds and what they can promise."""
+    loaded = open_app(context, config).database.banks.load(version)
+    out().print(f"bank {loaded.version}, {len(loaded)} tasks, sha256 {loaded.sha256[:12]}")
+    rows = []
+    for entry in loaded:
+        rate, calibration = entry.task.false_alarm_rate, entry.calibration
+        promise = "cannot be promised" if not calibration.can_promise(rate) else "promised"
+        if calibration.out_of_fold and calibration.can_promise(rate):
+            promise = "approximate"
+        rows.append(
+            (
+                entry.task.id,
+                entry.detector,
+                entry.threshold,
+                f"{rate:g} ({promise})",
+                len(calibration.scores),
+                str(entry.features),
+                entry.sha256[:12],
+            )
+        )
+    columns = ("task", "detector", "threshold", "false-alarm rate", "calibrated on", "features", "sha256")
+    out().print(table(*columns, rows=rows))
+
+
+@bank.command()
+def use(
+    context: typer.Context,
+    version: Annotated[int, typer.Argument(help="Version to use from now on; 0 is the empty bank.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why; it is kept in the audit log.")] = "",
+    config: ConfigOption = None,
+) -> None:
+    """Go back (or forward) to a published version. Running scorers take it between two batches."""
+    app = open_app(context, config)
+    before = app.database.banks.active_version()
+    app.database.banks.use(version, who=getpass.getuser(), reason=reason or "no reason given", at=app.clock.now())
+    out().print(f"bank {version} is in use (before: {before})")

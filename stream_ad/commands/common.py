@@ -1,0 +1,127 @@
+"""What all commands share: the configuration option, tables, and how long work is shown."""
+
+import logging
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from stream_ad.app import App
+from stream_ad.config import load_settings
+from stream_ad.domain import ports
+from stream_ad.domain.job import Job, JobState
+
+ALL_OK, SOMETHING_WRONG, ERROR = 0, 1, 2
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help="Configuration file. Without it: $STREAM_AD_CONFIG, then config.yaml in this folder, then the defaults.",
+    ),
+]
+
+COLOURS = {
+    JobState.PUBLISHED: "green",
+    JobState.REJECTED: "yellow",
+    JobState.FAILED: "red",
+    JobState.RUNNING: "cyan",
+}
+
+
+def out() -> Console:
+    """Where results go. Made anew each time, so that it follows a redirected stdout; plain text when not a terminal."""
+    console = Console(highlight=False)
+    # a file or a pipe has no width: nothing is cut there
+    return console if console.is_terminal else Console(highlight=False, width=240)
+
+
+def err() -> Console:
+    """Where messages and progress go."""
+    return Console(stderr=True, highlight=False)
+
+
+def open_app(context: typer.Context, config: Path | None) -> App:
+    """The application for a command; a command's own --config wins over the one before it.
+
+    Raises:
+        ConfigError: the file is missing or not understood.
+    """
+    app = App(load_settings(config_path(context, config)))
+    context.call_on_close(app.close)
+    return app
+
+
+def config_path(context: typer.Context, config: Path | None) -> Path | None:
+    """The --config given, wherever it stood."""
+    return config or (context.find_root().params.get("config"))
+
+
+def table(*columns: str, rows: Sequence[Sequence[object]], title: str | None = None) -> Table:
+    """A table of plain cells; a cell may colour itself through `coloured`."""
+    made = Table(*columns, title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
+    for row in rows:
+        made.add_row(*(cell if isinstance(cell, Coloured) else escape(text(cell)) for cell in row))
+    return made
+
+
+class Coloured(str):
+    """Text with rich's markup in it."""
+
+
+def coloured(value: object, colour: str | None) -> str:
+    return Coloured(f"[{colour}]{escape(text(value))}[/]") if colour else escape(text(value))
+
+
+def text(value: object) -> str:
+    """A cell as people read it."""
+    if value is None:
+        return "-"
+    if isinstance(value, datetime):
+        return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    if isinstance(value, float):
+        return "not measured" if value != value else f"{value:.4g}"
+    if isinstance(value, tuple | list):
+        return ", ".join(map(str, value)) or "-"
+    return str(value)
+
+
+def log_to_terminal(console: Console | None = None) -> None:
+    """Show this package's log on stderr."""
+    logger = logging.getLogger("stream_ad")
+    logger.setLevel(logging.INFO)
+    if not logger.handlers:
+        handler = RichHandler(console=console or err(), show_path=False, markup=False, log_time_format="%X")
+        logger.addHandler(handler)
+
+
+def job_bar(console: Console) -> tuple[Progress, Callable[[Job], ports.Progress]]:
+    """A progress bar with time left, and what shows a job on it."""
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[stage]}"),
+        TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+        console=console,
+        transient=not console.is_terminal,
+    )
+    shown: dict[int, TaskID] = {}
+
+    def watch(job: Job) -> ports.Progress:
+        row = shown.setdefault(job.id, bar.add_task(escape(job.task), total=1000, stage=""))
+
+        def told(stage: str, done: int, total: int) -> None:
+            bar.update(row, completed=done, total=total, stage=stage)
+
+        return told
+
+    return bar, watch

@@ -1,0 +1,144 @@
+"""`stream-ad doctor`: what is wrong here, and what to do."""
+
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import typer
+
+from stream_ad.app import App, code_version
+from stream_ad.commands.common import ALL_OK, SOMETHING_WRONG, ConfigOption, coloured, open_app, out, table
+from stream_ad.config import Settings
+from stream_ad.errors import StreamAdError
+
+OK, WARN, FAIL = "ok", "warn", "fail"
+COLOURS = {OK: "green", WARN: "yellow", FAIL: "red"}
+LOW_DISK_GB = 2.0
+
+
+class Finding(NamedTuple):
+    """One thing looked at."""
+
+    what: str
+    state: str
+    message: str
+
+
+def doctor(context: typer.Context, config: ConfigOption = None) -> None:
+    """Check everything that is needed, and say what to do about what is missing. Exit code 1 when something fails."""
+    app = open_app(context, config)
+    findings = list(examine(app))
+    rows = [(finding.what, coloured(finding.state, COLOURS[finding.state]), finding.message) for finding in findings]
+    out().print(table("", "", "", rows=rows))
+    failed = any(finding.state == FAIL for finding in findings)
+    raise typer.Exit(SOMETHING_WRONG if failed else ALL_OK)
+
+
+def examine(app: App) -> Iterator[Finding]:
+    """Every check's finding. A check that raises one of our errors has failed with that message."""
+    settings = app.settings
+    yield Finding("program", OK, f"stream-ad {code_version()}")
+    checks: list[tuple[str, Callable[[], Finding]]] = [
+        ("database", lambda: database(app)),
+        ("bank", lambda: bank(app)),
+        ("backbone", lambda: backbone(app)),
+        ("device", lambda: device(app)),
+        ("faiss", faiss),
+        ("disk", lambda: disk(settings)),
+    ]
+    for what, check in checks:
+        try:
+            yield check()
+        except StreamAdError as error:
+            yield Finding(what, FAIL, str(error))
+    yield from folders(settings)
+    yield broker(settings)
+
+
+def database(app: App) -> Finding:
+    from stream_ad.adapters.database import check_revision
+
+    return Finding("database", OK, f"{app.shown_database}, revision {check_revision(app.database.engine)}")
+
+
+def bank(app: App) -> Finding:
+    loaded = app.database.banks.load()
+    if not len(loaded):
+        return Finding("bank", WARN, "empty: every picture is an unknown product; add one with `stream-ad add-task`")
+    app.model(loaded)
+    return Finding("bank", OK, f"version {loaded.version}, {len(loaded)} tasks, all entries readable and fitting")
+
+
+def backbone(app: App) -> Finding:
+    loaded = app.backbone
+    if loaded.caveat:
+        return Finding("backbone", WARN, f"{loaded.spec}: {loaded.caveat}")
+    return Finding("backbone", OK, str(loaded.spec))
+
+
+def device(app: App) -> Finding:
+    import torch
+
+    return Finding("device", OK, f"{app.backbone.device}, torch {torch.__version__}, {torch.get_num_threads()} threads")
+
+
+def faiss() -> Finding:
+    try:
+        import faiss as library
+    except ImportError:
+        return Finding("faiss", OK, "not installed; torch does the same search (pip install 'stream-ad[cpu]' for it)")
+    return Finding("faiss", OK, f"faiss {library.__version__}")
+
+
+def disk(settings: Settings) -> Finding:
+    existing = next(folder for folder in (settings.data_dir, *settings.data_dir.parents) if folder.exists())
+    free = shutil.disk_usage(existing).free / 1024**3
+    if free < LOW_DISK_GB:
+        return Finding("disk", WARN, f"{free:.1f} GB free below {existing}; make room before overlays fill it")
+    return Finding("disk", OK, f"{free:.0f} GB free")
+
+
+def folders(settings: Settings) -> Iterator[Finding]:
+    named = {"data": settings.data_dir, "entries": settings.entries_dir, "overlays": settings.overlays_dir}
+    if settings.stream.source == "folder":
+        named["inbox"] = settings.inbox
+    for what, folder in named.items():
+        if not folder.is_dir():
+            yield Finding(what, FAIL, f"there is no folder {folder}; run `stream-ad init`")
+        elif not writable(folder):
+            yield Finding(what, FAIL, f"{folder} cannot be written by user {os.getuid()}; change its owner or rights")
+        else:
+            yield Finding(what, OK, str(folder))
+    for root in settings.stream.reference_roots:
+        if not root.is_dir():
+            yield Finding(
+                "references", FAIL, f"stream.reference_roots names {root}, which is no folder; mount or remove it"
+            )
+
+
+def writable(folder: Path) -> bool:
+    """Tried, not asked: access rights say little about network shares and full disks."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
+
+
+def broker(settings: Settings) -> Finding:
+    bootstrap = settings.kafka.bootstrap
+    if settings.stream.source != "kafka":
+        return Finding("broker", OK, "not needed: stream.source is folder")
+    unreachable = []
+    for address in bootstrap.split(","):
+        host, _, port = address.strip().rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=3).close()
+            return Finding("broker", OK, f"{address.strip()} answers")
+        except (OSError, ValueError) as error:
+            unreachable.append(f"{address.strip()}: {error}")
+    return Finding("broker", FAIL, f"no broker answers ({'; '.join(unreachable)}); start it, or set kafka.bootstrap")

@@ -1,0 +1,124 @@
+"""`stream-ad jobs ...` and `stream-ad worker`: the queue, and who works on it."""
+
+import signal
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from stream_ad.commands.common import (
+    ALL_OK,
+    COLOURS,
+    ConfigOption,
+    coloured,
+    err,
+    job_bar,
+    log_to_terminal,
+    open_app,
+    out,
+    table,
+    text,
+)
+from stream_ad.domain.job import Job, JobState
+
+jobs = typer.Typer(no_args_is_help=True, help="Learning jobs: list them, look into one, cancel it, run it again.")
+
+JobNumber = Annotated[int, typer.Argument(metavar="JOB", help="Number of the job, as `stream-ad jobs list` shows it.")]
+
+
+@jobs.command("list")
+def list_jobs(
+    context: typer.Context,
+    config: ConfigOption = None,
+    open_only: Annotated[bool, typer.Option("--open", help="Only jobs that wait or run.")] = False,
+) -> None:
+    """All jobs, newest first."""
+    chosen = [job for job in open_app(context, config).database.jobs.all() if job.state.open or not open_only]
+    if not chosen:
+        out().print("no jobs" if open_only else "no jobs yet; `stream-ad add-task` makes one")
+        return
+    rows = [
+        (job.id, job.task, coloured(job.state, COLOURS.get(job.state)), _done(job), job.created_at, job.message)
+        for job in chosen
+    ]
+    out().print(table("job", "task", "state", "done", "created", "message", rows=rows))
+
+
+@jobs.command()
+def show(context: typer.Context, job_id: JobNumber, config: ConfigOption = None) -> None:
+    """Everything about one job, with the end of its log if it failed."""
+    job = open_app(context, config).database.jobs.get(job_id)
+    fields = {
+        "job": job.id,
+        "task": job.task,
+        "state": job.state,
+        "message": job.message,
+        "done": _done(job),
+        "attempts": f"{job.attempts} of {job.max_attempts}",
+        "bank version": job.bank_version,
+        "worker": job.worker,
+        "device": job.device,
+        "created": job.created_at,
+        "started": job.started_at,
+        "last heartbeat": job.heartbeat_at,
+        "finished": job.finished_at,
+        **{f"given {name}": value for name, value in job.payload.items()},
+    }
+    out().print(table("", "", rows=list(fields.items())))
+    if job.log_tail:
+        out().print("\nlog:\n" + escape(job.log_tail))
+
+
+@jobs.command()
+def cancel(context: typer.Context, job_id: JobNumber, config: ConfigOption = None) -> None:
+    """Stop a job: at once when it waits, at its next step when it runs. The bank stays as it is."""
+    app = open_app(context, config)
+    job = app.database.jobs.cancel(job_id, app.clock.now())
+    out().print(f"job {job.id} is {'cancelled' if job.state is JobState.CANCELLED else 'asked to stop'}")
+
+
+@jobs.command()
+def retry(context: typer.Context, job_id: JobNumber, config: ConfigOption = None) -> None:
+    """Queue a failed, rejected or cancelled job again."""
+    app = open_app(context, config)
+    job = app.database.jobs.requeue(job_id, app.clock.now())
+    out().print(f"job {job.id} of task {job.task!r} is queued; a worker takes it: `stream-ad worker`")
+
+
+def worker(
+    context: typer.Context,
+    config: ConfigOption = None,
+    drain: Annotated[
+        bool, typer.Option("--drain", help="Stop when no job is left, instead of waiting for more.")
+    ] = False,
+) -> None:
+    """Work on jobs, one after the other: learn, evaluate, publish. Any number may run, also on other machines.
+
+    Ctrl-C or SIGTERM gives the present job back, so another worker can take it. Exit code with --drain: 0 when every
+    job was published, 1 when one was rejected or failed.
+    """
+    app = open_app(context, config)
+    console = err()
+    log_to_terminal(console)
+    bar, watch = job_bar(console)
+    bad: list[Job] = []
+
+    def ended(job: Job, outcome: object) -> None:
+        if getattr(outcome, "state", None) is not JobState.PUBLISHED:
+            bad.append(job)
+
+    running = app.worker(watch=watch if console.is_terminal else None, ended=ended)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: running.stop())
+    caveat = app.backbone.caveat
+    console.print(f"worker {running.name} on {running.device}, backbone {escape(str(app.backbone.spec))}")
+    if caveat:
+        console.print(f"note: {escape(caveat)}")
+    with bar:
+        done = running.run(drain=drain)
+    console.print(f"{done} jobs done")
+    raise typer.Exit(1 if drain and bad else ALL_OK)
+
+
+def _done(job: Job) -> str:
+    return f"{job.progress:.0%} {job.stage}" if job.state is JobState.RUNNING and job.stage else text(None)

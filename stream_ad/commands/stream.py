@@ -1,0 +1,154 @@
+"""`stream-ad serve`, `publish` and `up`: the line."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from stream_ad.app import App
+from stream_ad.commands.common import ConfigOption, coloured, config_path, err, log_to_terminal, open_app, out
+from stream_ad.commands.score import COLOURS
+from stream_ad.domain.result import InspectionResult
+
+#: how long a worker that died is left alone before it is started again
+RESTART_S = 5.0
+#: how long a worker may take to give its job back
+FAREWELL_S = 30.0
+
+IdleOption = Annotated[
+    float | None,
+    typer.Option(
+        "--idle", metavar="SECONDS", help="Stop when no picture came for so long. Default: run until stopped."
+    ),
+]
+
+
+def serve(context: typer.Context, config: ConfigOption = None, idle: IdleOption = None) -> None:
+    """Score the stream: pictures of the watched folder, or of the Kafka topic, as `stream.source` says.
+
+    Each picture's verdict is in the database exactly once; a bad picture becomes a dead letter and the stream goes
+    on. A newly published bank is taken between two batches. Ctrl-C or SIGTERM ends the present batch, then stops.
+    """
+    app = open_app(context, config)
+    log_to_terminal()
+    run_stream(app, stop_on_signals(), idle)
+
+
+def stop_on_signals() -> threading.Event:
+    """Set by Ctrl-C and SIGTERM."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def run_stream(app: App, stop: threading.Event, idle: float | None) -> None:
+    settings = app.settings
+    console = out()
+    kafka = settings.stream.source == "kafka"
+    where = f"topic {settings.kafka.topic} at {settings.kafka.bootstrap}" if kafka else f"folder {settings.inbox}"
+    with app.stream(on_batch=show_results) as stream:
+        console.print(f"bank {app.database.banks.active_version()}, {app.backbone.spec}", markup=False)
+        if caveat := app.backbone.caveat:
+            err().print(f"note: {caveat}", markup=False)
+        console.print(f"scoring {where}; Ctrl-C stops", markup=False)
+        counters = stream.run(stop, idle_s=idle)
+    verdicts = ", ".join(f"{count} {verdict}" for verdict, count in counters.verdicts.most_common()) or "none scored"
+    letters = sum(counters.dead_letters.values())
+    console.print(f"{counters.received} pictures: {verdicts}; {letters} dead letters", markup=False)
+
+
+def show_results(results: Sequence[InspectionResult]) -> None:
+    """A line per verdict."""
+    console = out()
+    for result in results:
+        score = "" if result.score is None else f"score {result.score:.3f} (NG above {result.threshold:.3f})"
+        verdict = coloured(f"{result.verdict:<15}", COLOURS.get(result.verdict))
+        about = f"{result.message_id}  {result.task or '-'}  {score}  {result.alarm or ''}"
+        console.print(f"{verdict} {escape(about)}")
+
+
+def publish(
+    context: typer.Context,
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder of pictures, e.g. where a camera saves them.")
+    ],
+    watch: Annotated[bool, typer.Option("--watch", help="Go on with pictures that come later, until stopped.")] = False,
+    camera: Annotated[
+        str | None,
+        typer.Option("--camera", help="Camera to name. Default: the first folder below DIR, if there is one."),
+    ] = None,
+    product: Annotated[
+        str | None, typer.Option("--product", metavar="ID", help="Declare that all of them show this product.")
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option("--rate", help="Pictures a second. Default: as fast as the broker takes them.")
+    ] = None,
+    config: ConfigOption = None,
+) -> None:
+    """The camera's side: send the pictures of a folder to the Kafka topic."""
+    from stream_ad.adapters.publisher import PublishOptions
+    from stream_ad.adapters.publisher import publish as send
+
+    app = open_app(context, config)
+    log_to_terminal()
+    options = PublishOptions(
+        topic=app.settings.kafka.topic,
+        camera=camera,
+        product=product,
+        rate=rate,
+        watch=watch,
+        settle_s=app.settings.stream.settle_s,
+    )
+    with err().status("sending") as status:
+        count = send(
+            directory,
+            app.kafka_producer_options(),
+            options,
+            clock=app.clock,
+            stop=stop_on_signals(),
+            on_sent=lambda name, sent: status.update(f"{sent} sent, {escape(name)}"),
+        )
+    out().print(f"{count} pictures sent to topic {options.topic}", markup=False)
+
+
+def up(context: typer.Context, config: ConfigOption = None, idle: IdleOption = None) -> None:
+    """Everything in one place: `serve` here and a `worker` beside it. Ctrl-C stops both."""
+    app = open_app(context, config)
+    log_to_terminal()
+    stop = stop_on_signals()
+    named = config_path(context, config)
+    command = [sys.executable, "-m", "stream_ad.cli", "worker", *(["--config", str(named)] if named else [])]
+    supervisor = threading.Thread(target=keep_running, args=(command, stop), name="worker's supervisor")
+    supervisor.start()
+    try:
+        run_stream(app, stop, idle)
+    finally:
+        stop.set()
+        supervisor.join()
+
+
+def keep_running(command: Sequence[str], stop: threading.Event) -> None:
+    """Run a process until `stop`, again when it dies; then end it politely."""
+    while not stop.is_set():
+        # a session of its own: Ctrl-C reaches this process alone, which then ends the worker in order
+        process = subprocess.Popen(command, start_new_session=True, env=os.environ)
+        while process.poll() is None and not stop.wait(0.2):
+            pass
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(FAREWELL_S)
+            except subprocess.TimeoutExpired:  # the lease runs out, and another worker takes the job
+                process.kill()
+                process.wait()
+        elif not stop.is_set():
+            err().print(f"the worker ended with exit code {process.returncode}; started again in {RESTART_S:g} s")
+            stop.wait(RESTART_S)

@@ -1,0 +1,182 @@
+"""`stream-ad add-task` and `stream-ad tasks`: product lines."""
+
+import signal
+import threading
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from stream_ad.app import App
+from stream_ad.commands.common import (
+    COLOURS,
+    SOMETHING_WRONG,
+    ConfigOption,
+    coloured,
+    err,
+    job_bar,
+    open_app,
+    out,
+    table,
+)
+from stream_ad.domain.job import Job, JobKind, JobState
+from stream_ad.domain.task import Task, TaskId
+from stream_ad.errors import TaskExists
+from stream_ad.services.worker import Worker
+
+#: how long --wait leaves a new job to a worker that runs already, before it does the job itself
+PATIENCE_S = 2.0
+STEP_S = 0.2
+
+
+class DetectorName(StrEnum):
+    CMPMB = "cmpmb"
+    PATCHCORE = "patchcore"
+    ZERO_SHOT = "zero-shot"
+
+
+def add_task(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="Name of the product line, e.g. metal_nut.")],
+    images: Annotated[
+        Path,
+        typer.Option("--images", metavar="DIR", help="Folder with pictures of good parts; 50 are a good start."),
+    ],
+    heldout: Annotated[
+        Path | None,
+        typer.Option(
+            "--heldout",
+            metavar="DIR",
+            help="Folder with other pictures, to judge the result: good/ and defect/, or MVTec's test/ layout, or good"
+            " ones alone. Without it a fifth of --images is kept apart and defects are painted on copies.",
+        ),
+    ] = None,
+    class_name: Annotated[
+        str | None,
+        typer.Option("--class-name", help="What the part is called, in English: 'metal nut'. Default: from the name."),
+    ] = None,
+    product_id: Annotated[
+        list[str] | None,
+        typer.Option("--product-id", help="Id by which a message's header declares this product. May be repeated."),
+    ] = None,
+    camera: Annotated[
+        list[str] | None,
+        typer.Option("--camera", help="A camera that sees this product and no other. May be repeated."),
+    ] = None,
+    false_alarm_rate: Annotated[
+        float | None,
+        typer.Option("--false-alarm-rate", help="Share of good parts that may be called NG; 0.01 is one in a hundred."),
+    ] = None,
+    roi: Annotated[
+        Path | None,
+        typer.Option("--roi", metavar="MASK", help="Picture that is black where the part must not be inspected."),
+    ] = None,
+    detector: Annotated[
+        DetectorName | None,
+        typer.Option("--detector", help="How it is learned. Default: detector.name of the settings."),
+    ] = None,
+    wait: Annotated[
+        bool,
+        typer.Option("--wait", help="Wait until it is learned, with a progress bar; learns here if no worker runs."),
+    ] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Teach a new product line from pictures of good parts.
+
+    The pictures are checked first, then task and job are written; a worker learns it, proves that no other product
+    suffers, and publishes. Exit code with --wait: 0 published, 1 rejected or failed.
+    """
+    app = open_app(context, config)
+    task = Task(
+        id=TaskId(name),
+        class_name=class_name or name.replace("_", " ").replace("-", " "),
+        product_ids=tuple(product_id or ()),
+        cameras=tuple(camera or ()),
+        false_alarm_rate=app.settings.calibration.false_alarm_rate if false_alarm_rate is None else false_alarm_rate,
+    )
+    if any(known.id == task.id for known in app.database.tasks.all()):
+        raise TaskExists(task.id)
+    checked = app.task_images.check(
+        task,
+        images=images,
+        heldout=heldout,
+        roi=roi,
+        detector=detector.value if detector else app.settings.detector.name,
+    )
+    job = app.database.tasks.add(task, JobKind.ADAPT, checked.payload, app.clock.now())
+    console = out()
+    console.print(f"task {escape(task.id)!r}: {checked.summary}; job {job.id} is queued")
+    if not wait:
+        console.print("a worker learns it: `stream-ad worker` (if none runs); follow it with `stream-ad jobs list`")
+        return
+    ended = wait_for(app, job)
+    console.print(coloured(f"{ended.state}: {ended.message}", COLOURS.get(ended.state)))
+    if ended.state is not JobState.PUBLISHED:
+        raise typer.Exit(SOMETHING_WRONG)
+
+
+def wait_for(app: App, job: Job) -> Job:
+    """The job when it has ended. Shows the progress of whatever worker has it; if none takes it, does it here."""
+    console = err()
+    bar, watch = job_bar(console)
+    stop = threading.Event()
+    workers: list[Worker] = []
+
+    def interrupt(number: int, frame: object) -> None:
+        stop.set()
+        for worker in workers:
+            worker.stop()
+
+    def ended() -> bool:
+        return not app.database.jobs.get(job.id).state.open
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        with bar:
+            told, waited = watch(job), 0.0
+            while not ended() and not stop.wait(STEP_S):
+                waited += STEP_S
+                now = app.database.jobs.get(job.id)
+                if now.state is JobState.RUNNING:
+                    told(now.stage or "", round(1000 * now.progress), 1000)
+                elif waited >= PATIENCE_S:
+                    workers.append(app.worker(watch=watch))
+                    workers[-1].run(until=ended)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if not ended():
+        console.print(f"no longer waiting for job {job.id}; see `stream-ad jobs list`")
+        raise typer.Exit(SOMETHING_WRONG)
+    return app.database.jobs.get(job.id)
+
+
+def list_tasks(context: typer.Context, config: ConfigOption = None) -> None:
+    """All product lines and whether the active bank knows them."""
+    app = open_app(context, config)
+    known = app.database.tasks.all()
+    if not known:
+        out().print("no tasks yet; `stream-ad add-task NAME --images DIR` adds one")
+        return
+    version = app.database.banks.active_version()
+    inside = app.database.banks.load(version).entries
+    latest = {job.task: job for job in reversed(app.database.jobs.all())}
+    rows = []
+    for task in known:
+        job = latest.get(task.id)
+        state = coloured(job.state, COLOURS.get(job.state)) if job else None
+        rows.append(
+            (
+                task.id,
+                task.class_name,
+                f"in bank {version}" if task.id in inside else "not in the bank",
+                state,
+                f"{task.false_alarm_rate:g}",
+                task.product_ids,
+                task.cameras,
+            )
+        )
+    columns = ("task", "part", "bank", "latest job", "false-alarm rate", "product ids", "cameras")
+    out().print(table(*columns, rows=rows))
