@@ -44,7 +44,6 @@ class Section(BaseModel):
 
 class Database(Section):
     url: Text | None = None
-    busy_timeout_s: Seconds = 30.0
 
 
 class Backbone(Section):
