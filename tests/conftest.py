@@ -1,0 +1,25 @@
+"""Fixtures of more than one file. Nothing heavy is imported before it is used: every test waits for this file."""
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def bootstrap() -> Iterator[str]:
+    """Address of a broker that lives as long as the test run."""
+    from tests.broker import broker
+
+    with broker() as address:
+        yield address
+
+
+@pytest.fixture
+def topic(bootstrap: str) -> str:
+    """A new topic of one partition."""
+    from tests.broker import create_topic
+
+    name = f"images-{uuid.uuid4().hex[:12]}"
+    create_topic(bootstrap, name)
+    return name
