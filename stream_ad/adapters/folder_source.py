@@ -133,7 +133,8 @@ class FolderSource:
             if not self._folder.is_dir():
                 raise Unavailable(f"the folder {self._folder} is away: {cause}; make or mount it") from cause
             error = f"could not be read: {cause.strerror}"
-        headers = {"ce_subject": path, "sha256": sha256}
+        # people look for a file by its name, so the message is named by it; another content is another message
+        headers = {"ce_id": f"{path}@{sha256[:12]}", "ce_subject": path, "sha256": sha256}
         if "/" in path:
             headers["camera"] = path.split("/", 1)[0]
         if error is not None:
