@@ -8,6 +8,7 @@ from typing import Any
 from kafka import KafkaProducer
 from kafka.errors import KafkaError, MessageSizeTooLargeError
 
+from stream_ad.adapters.kafka_connection import connect
 from stream_ad.errors import DataError, Unavailable
 
 log = logging.getLogger(__name__)
@@ -87,7 +88,7 @@ class SafeProducer:
                 "max_block_ms": options.request_timeout_ms,
                 "reconnect_backoff_max_ms": options.reconnect_backoff_max_ms,
             }
-            self._producer = KafkaProducer(**(settings | dict(options.client)))
+            self._producer = connect(KafkaProducer, settings | dict(options.client))
         return self._producer
 
     def _forget(self) -> None:

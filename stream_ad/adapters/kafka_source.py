@@ -25,6 +25,7 @@ from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.errors import CommitFailedError, KafkaError
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
+from stream_ad.adapters.kafka_connection import connect
 from stream_ad.domain.message import Record
 from stream_ad.errors import Unavailable
 
@@ -148,7 +149,7 @@ class KafkaSource:
                 "reconnect_backoff_max_ms": options.reconnect_backoff_max_ms,
                 "bootstrap_timeout_ms": options.request_timeout_ms,
             }
-            consumer = KafkaConsumer(**(settings | dict(options.client)))
+            consumer = connect(KafkaConsumer, settings | dict(options.client))
             consumer.subscribe(topics=list(options.topics), listener=self._assigned)
             self._consumer = consumer
         return self._consumer
