@@ -7,8 +7,10 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property, partial
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stream_ad.adapters.clock import SystemClock
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from stream_ad.services.scoring import Scorer
     from stream_ad.services.streaming import Stream
     from stream_ad.services.worker import Worker
-    from stream_ad.task_images import TaskImageReader
+    from stream_ad.task_images import Checked, TaskImageReader
 
 #: settings that change what a picture scores; figures are compared only when these are the same
 SCORING_SECTIONS = ("detector", "routing", "calibration", "heldout")
@@ -138,6 +140,14 @@ class App:
             share=self.settings.heldout.share,
             per_image=self.settings.heldout.synthetic_per_image,
             max_pixels=self.settings.stream.max_pixels,
+        )
+
+    def check_folders(
+        self, task: Task, *, images: Path, heldout: Path | None, roi: Path | None, detector: str | None
+    ) -> "Checked":
+        """The payload of a new task's job, when its folders are fit for it. Raises: DataError."""
+        return self.task_images.check(
+            task, images=images, heldout=heldout, roi=roi, detector=detector or self.settings.detector.name
         )
 
     def _learn(self, task: Task, images: TaskImages, payload: Mapping[str, Any], progress: Progress) -> BankEntry:
@@ -321,8 +331,9 @@ class App:
         from stream_ad.evaluation.report import Promise, forgetting_report
 
         def chosen(half: Half) -> list[Evaluation]:
+            # which pictures were held out differs with every new task; it is for comparing, not for reading
             return [
-                evaluation
+                replace(evaluation, provenance={k: v for k, v in evaluation.provenance.items() if k != "heldout"})
                 for evaluation in self.database.evaluations.all(half)
                 if (first or 0) <= evaluation.bank_version <= (last if last is not None else evaluation.bank_version)
             ]

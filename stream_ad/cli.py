@@ -10,7 +10,7 @@ from rich.console import Console
 
 from stream_ad.commands import setup, stream, tasks
 from stream_ad.commands.bank import bank
-from stream_ad.commands.common import ERROR, ConfigOption, err
+from stream_ad.commands.common import ERROR, SESSION, ConfigOption, Session, err
 from stream_ad.commands.doctor import doctor
 from stream_ad.commands.jobs import jobs, worker
 from stream_ad.commands.report import report
@@ -28,25 +28,27 @@ cli = typer.Typer(
 )
 
 
-def version(wanted: bool) -> None:
+def say_version(wanted: bool) -> bool:
     if wanted:
         from stream_ad.app import code_version
 
         typer.echo(f"stream-ad {code_version()}")
         raise typer.Exit
+    return wanted
 
 
 @cli.callback()
 def root(
     config: ConfigOption = None,
     version: Annotated[
-        bool, typer.Option("--version", help="Say which version this is.", callback=version, is_eager=True)
+        bool, typer.Option("--version", help="Say which version this is.", callback=say_version, is_eager=True)
     ] = False,
 ) -> None:
     """Visual inspection of production lines that learns new products and proves that it forgot none.
 
     Start with `stream-ad init`, then `stream-ad add-task`. What is wrong: `stream-ad doctor`.
     """
+    SESSION.get().config = config
 
 
 SET_UP, TEACH, INSPECT = "Set up", "Teach", "Inspect"
@@ -70,6 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     0: done, and good; 1: done, and something is not good (an NG part, a rejected job, a failed check); 2: not done.
     """
+    session = Session()
+    SESSION.set(session)
     try:
         cli(args=None if arguments is None else list(arguments), prog_name="stream-ad")
     except StreamAdError as error:
@@ -80,6 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # the reader, `head` for one, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    finally:
+        session.opened.close()
 
 
 def plain(message: str) -> None:

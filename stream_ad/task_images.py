@@ -73,7 +73,7 @@ class TaskImageReader:
         apart = 0 if held is not None else max(round(self._share * len(files)), MIN_APART)
         if len(files) - apart < MIN_LEARNED:
             raise TooFewImages(task.id, MIN_LEARNED + (MIN_APART if held is None else 0), len(files))
-        PictureCache(max_pixels=self._max_pixels, cache_mb=0).read(files[0])
+        PictureCache(max_pixels=self._max_pixels, cache_mb=0.0).read(files[0])
         summary = f"{len(files)} pictures in {normals.folder}"
         if heldout is not None:
             others = find_pictures(heldout)

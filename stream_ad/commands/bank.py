@@ -11,9 +11,9 @@ bank = typer.Typer(no_args_is_help=True, help="The bank: its versions, what is i
 
 
 @bank.command("list")
-def list_versions(context: typer.Context, config: ConfigOption = None) -> None:
+def list_versions(config: ConfigOption = None) -> None:
     """Every published version, the active one marked."""
-    versions = open_app(context, config).database.banks.versions()
+    versions = open_app(config).database.banks.versions()
     if not versions:
         out().print("no bank was published yet; `stream-ad add-task` makes the first")
         return
@@ -34,12 +34,11 @@ def list_versions(context: typer.Context, config: ConfigOption = None) -> None:
 
 @bank.command()
 def show(
-    context: typer.Context,
     version: Annotated[int | None, typer.Argument(help="Version to show; without it the active one.")] = None,
     config: ConfigOption = None,
 ) -> None:
     """The tasks of one version, with thresholds and what they can promise."""
-    loaded = open_app(context, config).database.banks.load(version)
+    loaded = open_app(config).database.banks.load(version)
     out().print(f"bank {loaded.version}, {len(loaded)} tasks, sha256 {loaded.sha256[:12]}")
     rows = []
     for entry in loaded:
@@ -64,13 +63,12 @@ def show(
 
 @bank.command()
 def use(
-    context: typer.Context,
     version: Annotated[int, typer.Argument(help="Version to use from now on; 0 is the empty bank.")],
     reason: Annotated[str, typer.Option("--reason", help="Why; it is kept in the audit log.")] = "",
     config: ConfigOption = None,
 ) -> None:
     """Go back (or forward) to a published version. Running scorers take it between two batches."""
-    app = open_app(context, config)
+    app = open_app(config)
     before = app.database.banks.active_version()
     app.database.banks.use(version, who=getpass.getuser(), reason=reason or "no reason given", at=app.clock.now())
     out().print(f"bank {version} is in use (before: {before})")

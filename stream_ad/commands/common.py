@@ -2,6 +2,9 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -40,8 +43,8 @@ COLOURS = {
 def out() -> Console:
     """Where results go. Made anew each time, so that it follows a redirected stdout; plain text when not a terminal."""
     console = Console(highlight=False)
-    # a file or a pipe has no width: nothing is cut there
-    return console if console.is_terminal else Console(highlight=False, width=240)
+    # a file or a pipe has no width: nothing is wrapped there
+    return console if console.is_terminal else Console(highlight=False, width=100_000)
 
 
 def err() -> Console:
@@ -49,25 +52,34 @@ def err() -> Console:
     return Console(stderr=True, highlight=False)
 
 
-def open_app(context: typer.Context, config: Path | None) -> App:
-    """The application for a command; a command's own --config wins over the one before it.
+@dataclass(slots=True)
+class Session:
+    """One run of the command line: the --config before the command, and what to close at the end."""
+
+    config: Path | None = None
+    opened: ExitStack = field(default_factory=ExitStack)
+
+
+SESSION = ContextVar[Session]("SESSION")
+
+
+def open_app(config: Path | None) -> App:
+    """The application for a command; closed when the command line ends.
 
     Raises:
-        ConfigError: the file is missing or not understood.
+        ConfigError: the configuration is missing or not understood.
     """
-    app = App(load_settings(config_path(context, config)))
-    context.call_on_close(app.close)
-    return app
+    return SESSION.get().opened.enter_context(App(load_settings(config_path(config))))
 
 
-def config_path(context: typer.Context, config: Path | None) -> Path | None:
-    """The --config given, wherever it stood."""
-    return config or (context.find_root().params.get("config"))
+def config_path(config: Path | None) -> Path | None:
+    """The --config given; the one behind the command wins."""
+    return config or SESSION.get().config
 
 
-def table(*columns: str, rows: Sequence[Sequence[object]], title: str | None = None) -> Table:
+def table(*columns: str, rows: Sequence[Sequence[object]]) -> Table:
     """A table of plain cells; a cell may colour itself through `coloured`."""
-    made = Table(*columns, title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
+    made = Table(*columns, box=None, header_style="bold", pad_edge=False, show_header=any(columns))
     for row in rows:
         made.add_row(*(cell if isinstance(cell, Coloured) else escape(text(cell)) for cell in row))
     return made
@@ -99,8 +111,13 @@ def log_to_terminal(console: Console | None = None) -> None:
     logger = logging.getLogger("stream_ad")
     logger.setLevel(logging.INFO)
     if not logger.handlers:
-        handler = RichHandler(console=console or err(), show_path=False, markup=False, log_time_format="%X")
-        logger.addHandler(handler)
+        console = console or err()
+        if console.is_terminal:
+            logger.addHandler(RichHandler(console=console, show_path=False, markup=False, log_time_format="%X"))
+        else:  # a file or a service's journal: one line per message
+            handler = logging.StreamHandler()
+            handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+            logger.addHandler(handler)
 
 
 def job_bar(console: Console) -> tuple[Progress, Callable[[Job], ports.Progress]]:

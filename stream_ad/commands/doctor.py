@@ -28,9 +28,9 @@ class Finding(NamedTuple):
     message: str
 
 
-def doctor(context: typer.Context, config: ConfigOption = None) -> None:
+def doctor(config: ConfigOption = None) -> None:
     """Check everything that is needed, and say what to do about what is missing. Exit code 1 when something fails."""
-    app = open_app(context, config)
+    app = open_app(config)
     findings = list(examine(app))
     rows = [(finding.what, coloured(finding.state, COLOURS[finding.state]), finding.message) for finding in findings]
     out().print(table("", "", "", rows=rows))

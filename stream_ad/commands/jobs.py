@@ -28,12 +28,11 @@ JobNumber = Annotated[int, typer.Argument(metavar="JOB", help="Number of the job
 
 @jobs.command("list")
 def list_jobs(
-    context: typer.Context,
     config: ConfigOption = None,
     open_only: Annotated[bool, typer.Option("--open", help="Only jobs that wait or run.")] = False,
 ) -> None:
     """All jobs, newest first."""
-    chosen = [job for job in open_app(context, config).database.jobs.all() if job.state.open or not open_only]
+    chosen = [job for job in open_app(config).database.jobs.all() if job.state.open or not open_only]
     if not chosen:
         out().print("no jobs" if open_only else "no jobs yet; `stream-ad add-task` makes one")
         return
@@ -45,9 +44,9 @@ def list_jobs(
 
 
 @jobs.command()
-def show(context: typer.Context, job_id: JobNumber, config: ConfigOption = None) -> None:
+def show(job_id: JobNumber, config: ConfigOption = None) -> None:
     """Everything about one job, with the end of its log if it failed."""
-    job = open_app(context, config).database.jobs.get(job_id)
+    job = open_app(config).database.jobs.get(job_id)
     fields = {
         "job": job.id,
         "task": job.task,
@@ -70,23 +69,22 @@ def show(context: typer.Context, job_id: JobNumber, config: ConfigOption = None)
 
 
 @jobs.command()
-def cancel(context: typer.Context, job_id: JobNumber, config: ConfigOption = None) -> None:
+def cancel(job_id: JobNumber, config: ConfigOption = None) -> None:
     """Stop a job: at once when it waits, at its next step when it runs. The bank stays as it is."""
-    app = open_app(context, config)
+    app = open_app(config)
     job = app.database.jobs.cancel(job_id, app.clock.now())
     out().print(f"job {job.id} is {'cancelled' if job.state is JobState.CANCELLED else 'asked to stop'}")
 
 
 @jobs.command()
-def retry(context: typer.Context, job_id: JobNumber, config: ConfigOption = None) -> None:
+def retry(job_id: JobNumber, config: ConfigOption = None) -> None:
     """Queue a failed, rejected or cancelled job again."""
-    app = open_app(context, config)
+    app = open_app(config)
     job = app.database.jobs.requeue(job_id, app.clock.now())
     out().print(f"job {job.id} of task {job.task!r} is queued; a worker takes it: `stream-ad worker`")
 
 
 def worker(
-    context: typer.Context,
     config: ConfigOption = None,
     drain: Annotated[
         bool, typer.Option("--drain", help="Stop when no job is left, instead of waiting for more.")
@@ -97,7 +95,7 @@ def worker(
     Ctrl-C or SIGTERM gives the present job back, so another worker can take it. Exit code with --drain: 0 when every
     job was published, 1 when one was rejected or failed.
     """
-    app = open_app(context, config)
+    app = open_app(config)
     console = err()
     log_to_terminal(console)
     bar, watch = job_bar(console)

@@ -30,7 +30,6 @@ class Format(StrEnum):
 
 @report.command()
 def forgetting(
-    context: typer.Context,
     format: Annotated[
         Format, typer.Option("--format", help="table for the terminal, md, json, or html (one file, charts inside).")
     ] = Format.TABLE,
@@ -46,7 +45,7 @@ def forgetting(
 
     if first is not None and last is not None and first > last:
         raise ConfigError(f"--from {first} is after --to {last}; give the smaller version first")
-    app = open_app(context, config)
+    app = open_app(config)
     made = app.forgetting_report(first=first, last=last)
     if format is Format.TABLE:
         if output is not None:

@@ -19,7 +19,6 @@ COLOURS = {Verdict.OK: "green", Verdict.NG: "red", Verdict.UNKNOWN: "yellow"}
 
 
 def score(
-    context: typer.Context,
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Pictures, or folders of pictures.")],
     product: Annotated[
         str | None, typer.Option("--product", metavar="ID", help="Declare what they show, as a message's header would.")
@@ -36,7 +35,7 @@ def score(
     p-value: the share of good parts that score at least as high. Exit code: 0 all OK, 1 some NG or unknown, 2 a
     picture could not be read or something is wrong with the set-up.
     """
-    app = open_app(context, config)
+    app = open_app(config)
     files = picture_files(paths)
     bank = app.database.banks.load()
     if not len(bank):

@@ -3,20 +3,18 @@
 import os
 from pathlib import Path
 
-import typer
-
 from stream_ad.commands.common import ConfigOption, config_path, out
 from stream_ad.config import load_settings
 
 
-def init(context: typer.Context, config: ConfigOption = None) -> None:
+def init(config: ConfigOption = None) -> None:
     """Set up this folder: configuration, database and folders. Run it again after an update, to upgrade the database.
 
     Nothing that is there is overwritten.
     """
     from stream_ad.adapters.database import upgrade
 
-    named = config_path(context, config) or Path(os.environ.get("STREAM_AD_CONFIG") or "config.yaml")
+    named = config_path(config) or Path(os.environ.get("STREAM_AD_CONFIG") or "config.yaml")
     console = out()
     if named.exists():
         console.print(f"configuration  {named} (kept)")

@@ -30,13 +30,13 @@ IdleOption = Annotated[
 ]
 
 
-def serve(context: typer.Context, config: ConfigOption = None, idle: IdleOption = None) -> None:
+def serve(config: ConfigOption = None, idle: IdleOption = None) -> None:
     """Score the stream: pictures of the watched folder, or of the Kafka topic, as `stream.source` says.
 
     Each picture's verdict is in the database exactly once; a bad picture becomes a dead letter and the stream goes
     on. A newly published bank is taken between two batches. Ctrl-C or SIGTERM ends the present batch, then stops.
     """
-    app = open_app(context, config)
+    app = open_app(config)
     log_to_terminal()
     run_stream(app, stop_on_signals(), idle)
 
@@ -76,7 +76,6 @@ def show_results(results: Sequence[InspectionResult]) -> None:
 
 
 def publish(
-    context: typer.Context,
     directory: Annotated[
         Path, typer.Argument(metavar="DIR", help="Folder of pictures, e.g. where a camera saves them.")
     ],
@@ -97,7 +96,7 @@ def publish(
     from stream_ad.adapters.publisher import PublishOptions
     from stream_ad.adapters.publisher import publish as send
 
-    app = open_app(context, config)
+    app = open_app(config)
     log_to_terminal()
     options = PublishOptions(
         topic=app.settings.kafka.topic,
@@ -119,12 +118,12 @@ def publish(
     out().print(f"{count} pictures sent to topic {options.topic}", markup=False)
 
 
-def up(context: typer.Context, config: ConfigOption = None, idle: IdleOption = None) -> None:
+def up(config: ConfigOption = None, idle: IdleOption = None) -> None:
     """Everything in one place: `serve` here and a `worker` beside it. Ctrl-C stops both."""
-    app = open_app(context, config)
+    app = open_app(config)
     log_to_terminal()
     stop = stop_on_signals()
-    named = config_path(context, config)
+    named = config_path(config)
     command = [sys.executable, "-m", "stream_ad.cli", "worker", *(["--config", str(named)] if named else [])]
     supervisor = threading.Thread(target=keep_running, args=(command, stop), name="worker's supervisor")
     supervisor.start()

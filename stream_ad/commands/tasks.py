@@ -38,7 +38,6 @@ class DetectorName(StrEnum):
 
 
 def add_task(
-    context: typer.Context,
     name: Annotated[str, typer.Argument(help="Name of the product line, e.g. metal_nut.")],
     images: Annotated[
         Path,
@@ -88,7 +87,7 @@ def add_task(
     The pictures are checked first, then task and job are written; a worker learns it, proves that no other product
     suffers, and publishes. Exit code with --wait: 0 published, 1 rejected or failed.
     """
-    app = open_app(context, config)
+    app = open_app(config)
     task = Task(
         id=TaskId(name),
         class_name=class_name or name.replace("_", " ").replace("-", " "),
@@ -98,12 +97,8 @@ def add_task(
     )
     if any(known.id == task.id for known in app.database.tasks.all()):
         raise TaskExists(task.id)
-    checked = app.task_images.check(
-        task,
-        images=images,
-        heldout=heldout,
-        roi=roi,
-        detector=detector.value if detector else app.settings.detector.name,
+    checked = app.check_folders(
+        task, images=images, heldout=heldout, roi=roi, detector=detector.value if detector else None
     )
     job = app.database.tasks.add(task, JobKind.ADAPT, checked.payload, app.clock.now())
     console = out()
@@ -153,9 +148,9 @@ def wait_for(app: App, job: Job) -> Job:
     return app.database.jobs.get(job.id)
 
 
-def list_tasks(context: typer.Context, config: ConfigOption = None) -> None:
+def list_tasks(config: ConfigOption = None) -> None:
     """All product lines and whether the active bank knows them."""
-    app = open_app(context, config)
+    app = open_app(config)
     known = app.database.tasks.all()
     if not known:
         out().print("no tasks yet; `stream-ad add-task NAME --images DIR` adds one")

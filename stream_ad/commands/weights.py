@@ -10,11 +10,11 @@ weights = typer.Typer(no_args_is_help=True, help="Weights of the frozen backbone
 
 
 @weights.command("list")
-def list_weights(context: typer.Context, config: ConfigOption = None) -> None:
+def list_weights(config: ConfigOption = None) -> None:
     """The models on this machine."""
     from stream_ad.backbones.weights import pulled
 
-    settings = open_app(context, config).settings
+    settings = open_app(config).settings
     rows = [(found.id, found.directory) for found in pulled(settings.weights_dir)]
     if rows:
         out().print(table("model", "folder", rows=rows))
@@ -25,7 +25,6 @@ def list_weights(context: typer.Context, config: ConfigOption = None) -> None:
 
 @weights.command()
 def pull(
-    context: typer.Context,
     model: Annotated[
         str, typer.Argument(metavar="MODEL", help="ViT-B-16/openai, another of open_clip's, hf-hub:ORG/NAME.")
     ],
@@ -34,6 +33,6 @@ def pull(
     """Download a model once. The only command that uses the internet; everything else works without."""
     from stream_ad.backbones.weights import pull as download
 
-    settings = open_app(context, config).settings
+    settings = open_app(config).settings
     found = download(model, settings.weights_dir)
     out().print(f"{found.id} is in {found.directory}", markup=False)
