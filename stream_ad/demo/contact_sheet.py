@@ -1,0 +1,72 @@
+"""Many pictures on one: rows with a label, columns with a heading."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageDraw, ImageFont
+
+BACKGROUND, TEXT = (24, 26, 29), (238, 238, 238)
+#: of any shape: two pictures of one sheet may differ
+AnyPicture = UInt8[np.ndarray, "_ _ 3"]
+
+GAP = 6
+HEADING = 22
+
+
+def contact_sheet(
+    rows: Sequence[tuple[str, Sequence[AnyPicture]]],
+    *,
+    columns: Sequence[str] = (),
+    captions: Sequence[Sequence[str]] = (),
+    cell: int = 160,
+) -> AnyPicture:
+    """The rows' pictures in a grid, each fitted into a square of `cell` pixels without distortion.
+
+    `columns` are headings from the left; `captions` stand under the pictures, row by row. Rows may differ in length.
+
+    Raises:
+        ValueError: there is no row, or `cell` is below 16.
+    """
+    if not rows or cell < 16:
+        raise ValueError(f"a contact sheet needs a row and cells of at least 16 px, got {len(rows)} rows of {cell} px")
+    font = ImageFont.load_default(14)
+    small = ImageFont.load_default(12)
+    label_width = 2 * GAP + int(max(font.getlength(label) for label, _ in rows))
+    across = max(len(columns), *(len(pictures) for _, pictures in rows), 1)
+    below = 16 if captions else 0
+    top = GAP + (HEADING if columns else 0)
+    width = label_width + across * (cell + GAP)
+    height = top + len(rows) * (cell + below + GAP)
+
+    sheet = Image.new("RGB", (width, height), BACKGROUND)
+    draw = ImageDraw.Draw(sheet)
+    for column, heading in enumerate(columns):
+        text = _fitting(heading, font, cell)
+        draw.text((label_width + column * (cell + GAP) + cell // 2, top // 2 + 2), text, TEXT, font, anchor="mm")
+    for row, (label, pictures) in enumerate(rows):
+        y = top + row * (cell + below + GAP)
+        draw.text((GAP, y + cell // 2), label, TEXT, font, anchor="lm")
+        for column, picture in enumerate(pictures):
+            x = label_width + column * (cell + GAP)
+            fitted = _fitted(picture, cell)
+            offset = (cell - fitted.shape[1]) // 2, (cell - fitted.shape[0]) // 2
+            sheet.paste(Image.fromarray(fitted), (x + offset[0], y + offset[1]))
+            if row < len(captions) and column < len(captions[row]):
+                text = _fitting(captions[row][column], small, cell)
+                draw.text((x + cell // 2, y + cell + below // 2 + 1), text, TEXT, small, anchor="mm")
+    return np.array(sheet)
+
+
+def _fitted(picture: AnyPicture, cell: int) -> AnyPicture:
+    height, width = picture.shape[:2]
+    scale = cell / max(height, width)
+    shape = max(1, round(width * scale)), max(1, round(height * scale))
+    return cv2.resize(picture, shape, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+
+
+def _fitting(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, room: int) -> str:
+    while text and font.getlength(text) > room:
+        text = text[:-2].rstrip(".") + "."
+    return text
