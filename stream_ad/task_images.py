@@ -76,7 +76,9 @@ class TaskImageReader:
         PictureCache(max_pixels=self._max_pixels, cache_mb=0.0).read(files[0])
         summary = f"{len(files)} pictures in {normals.folder}"
         if heldout is not None:
-            others = find_pictures(heldout)
+            # of an MVTec-like data set only this part is held out; its training pictures lie beside it
+            inside = heldout / "test"
+            others = find_pictures(inside if inside.is_dir() else heldout)
             _check_files(normals.folder, files, heldout, others)
             summary += f", held-out ones in {heldout}"
         else:
@@ -158,6 +160,6 @@ def _signature(payload: Mapping[str, Any]) -> str:
     for name in ("images", "heldout", "roi"):
         path = Path(payload.get(name) or "/nonexistent")
         for file in [path] if path.is_file() else sorted(path.rglob("*")):
-            status = file.stat()
+            status = file.lstat()  # a broken link is none of our business
             digest.update(f"{file} {status.st_size} {status.st_mtime_ns}\n".encode())
     return digest.hexdigest()

@@ -286,6 +286,15 @@ def test_a_heldout_image_that_is_also_a_training_image_is_refused_by_name(run, r
     assert "copy.png" in message
 
 
+def test_the_root_of_a_data_set_serves_for_both_folders(run, ready):
+    paint(ready / "set" / "train" / "good", "disc", 8)
+    paint(ready / "set" / "test" / "good", "disc", 4, seed=1)
+    paint(ready / "set" / "test" / "scratch", "disc", 4, bad=True)
+    added = run("add-task", "disc", "--images", "set", "--heldout", "set")
+    assert added.code == 0
+    assert f"8 pictures in {Path('set', 'train', 'good')}" in added.out
+
+
 def test_a_duplicate_task_name_is_refused(run, ready):
     paint(ready / "disc", "disc", 12)
     assert run("add-task", "disc", "--images", "disc").code == 0

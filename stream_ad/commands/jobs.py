@@ -87,7 +87,7 @@ def retry(job_id: JobNumber, config: ConfigOption = None) -> None:
 def worker(
     config: ConfigOption = None,
     drain: Annotated[
-        bool, typer.Option("--drain", help="Stop when no job is left, instead of waiting for more.")
+        bool, typer.Option("--drain", "--once", help="Stop when no job is left, instead of waiting for more.")
     ] = False,
 ) -> None:
     """Work on jobs, one after the other: learn, evaluate, publish. Any number may run, also on other machines.
