@@ -29,11 +29,11 @@ def grain(rng: np.random.Generator, side: int, *, size: float = 0.004) -> Field:
 
 def streaks(rng: np.random.Generator, side: int, *, length: float = 0.08, width: float = 0.0025) -> Field:
     """Noise of mean 0 and deviation 1, drawn out along x: brushed metal, fibres."""
-    return _window(rng, _grain_tile(side, length, width), side, transpose=False)
+    return _window(rng, _grain_tile(side, length, width), side)
 
 
-def _window(rng: np.random.Generator, tile: Float32[np.ndarray, "n n"], side: int, *, transpose: bool = True) -> Field:
-    row, column, turn = rng.random(), rng.random(), int(rng.integers(8))
+def _window(rng: np.random.Generator, tile: Float32[np.ndarray, "n n"], side: int) -> Field:
+    row, column, turn = rng.random(), rng.random(), int(rng.integers(4))
     room = len(tile) - side
     top, left = int(row * room), int(column * room)
     field = tile[top : top + side, left : left + side]
@@ -41,7 +41,7 @@ def _window(rng: np.random.Generator, tile: Float32[np.ndarray, "n n"], side: in
         field = field[::-1]
     if turn & 2:
         field = field[:, ::-1]
-    return np.ascontiguousarray(field.T if transpose and turn & 4 else field)
+    return field  # read-only: a copy would cost as much as what is done with it
 
 
 @lru_cache(maxsize=32)

@@ -9,7 +9,9 @@ from jaxtyping import Float32
 from stream_ad.demo.surface import Surface
 
 Field = Float32[np.ndarray, "side side"]
+Rows = Float32[np.ndarray, "rows side"]
 
+STRIP = 48  # rows shaded at a time, so that what is computed stays in the cache
 SHADOW_REACH = 0.22  # how far a shadow falls at most
 SHADOW_STEPS = 7
 CORNER_RADIUS = 0.045  # from how far around a height darkens a corner
@@ -31,36 +33,56 @@ def shade(surface: Surface, light: Light) -> Float32[np.ndarray, "3 side side"]:
     to_light = np.array(
         [np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)], np.float32
     )
+    lit, open_sky = _shadows(surface.height, to_light)
+    relief = _Relief(
+        slope_x=cv2.Sobel(surface.height, cv2.CV_32F, 1, 0, ksize=3, scale=side / 16),
+        slope_y=cv2.Sobel(surface.height, cv2.CV_32F, 0, 1, ksize=3, scale=side / 16),
+        lit=lit,
+        open_sky=open_sky,
+        gloss=surface.gloss,
+        metal=surface.metal,
+    )
+    for top in range(0, side, STRIP):
+        rows = slice(top, top + STRIP)
+        diffuse, highlight = _reflected(_Relief(*(plane[rows] for plane in relief)), to_light, light)
+        seen = surface.albedo[:, rows]
+        seen *= diffuse
+        seen += highlight
+    return surface.albedo
+
+
+class _Relief(NamedTuple):
+    """What light meets, for some rows of the picture."""
+
+    slope_x: Rows
+    slope_y: Rows
+    lit: Rows  # share of the key light that arrives
+    open_sky: Rows  # share of the dome's
+    gloss: Rows
+    metal: Rows
+
+
+def _reflected(relief: _Relief, to_light: Float32[np.ndarray, " 3"], light: Light) -> tuple[Rows, Rows]:
+    """Light to be multiplied with the colour, and highlights, which are white."""
+    slope_x, slope_y, lit, open_sky, gloss, metal = relief
     half_way = to_light + np.array([0, 0, 1], np.float32)  # the camera looks straight down
     half_way /= np.linalg.norm(half_way)
-
-    pixels = surface.height * np.float32(side / 2)
-    slope_x = cv2.Sobel(pixels, cv2.CV_32F, 1, 0, ksize=3, scale=1 / 8)
-    slope_y = cv2.Sobel(pixels, cv2.CV_32F, 0, 1, ksize=3, scale=1 / 8)
     normal_z = 1 / cv2.sqrt(slope_x * slope_x + slope_y * slope_y + 1)
 
-    facing = np.maximum((to_light[2] - slope_x * to_light[0] - slope_y * to_light[1]) * normal_z, 0)
-    lit, open_sky = _shadows(surface.height, to_light)
-    facing *= lit
-    open_sky *= 0.55 + 0.45 * normal_z
-
-    diffuse = light.dome * open_sky + light.key * facing
-    if surface.metal.any():
+    facing = np.maximum((to_light[2] - slope_x * to_light[0] - slope_y * to_light[1]) * normal_z, 0) * lit
+    sky = open_sky * (0.55 + 0.45 * normal_z)
+    diffuse = light.dome * sky + light.key * facing
+    if metal.any():
         mirrored = _surroundings(slope_x, slope_y, normal_z, to_light)
-        mirrored *= (0.35 * lit + 0.65) * (0.4 + 0.6 * open_sky) * (light.key + light.dome)
-        mirrored -= diffuse
-        mirrored *= surface.metal
-        diffuse += mirrored
+        mirrored *= (0.35 * lit + 0.65) * (0.4 + 0.6 * sky) * (light.key + light.dome)
+        diffuse += metal * (mirrored - diffuse)
 
     halfness = (half_way[2] - slope_x * half_way[0] - slope_y * half_way[1]) * normal_z
-    sharpness = 10 * cv2.exp(surface.gloss * float(4.5 * np.log(2)))
+    sharpness = 10 * cv2.exp(gloss * float(4.5 * np.log(2)))
     # exp(-k (1 - cos)) is close to cos^k and far cheaper with an exponent per pixel
     highlight = cv2.exp(np.minimum((halfness - 1) * sharpness, 0))
-    highlight *= surface.gloss * surface.gloss * (0.9 * light.key) * lit
-    light_seen = surface.albedo  # in place: fresh memory of this size costs more than the arithmetic
-    light_seen *= diffuse
-    light_seen += highlight
-    return light_seen
+    highlight *= gloss * gloss * (0.9 * light.key) * lit
+    return diffuse, highlight
 
 
 def _shadows(height: Field, to_light: Float32[np.ndarray, " 3"]) -> tuple[Field, Field]:
@@ -71,7 +93,7 @@ def _shadows(height: Field, to_light: Float32[np.ndarray, " 3"]) -> tuple[Field,
     across = float(np.hypot(to_light[0], to_light[1]))
     direction, rise = to_light[:2] / across, float(to_light[2]) / across
 
-    blocked = np.zeros_like(small)
+    blocked = np.zeros((half, half), dtype=np.float32)
     for step in range(1, SHADOW_STEPS + 1):
         reach = SHADOW_REACH * (step / SHADOW_STEPS) ** 2
         shift = np.array([[1, 0, direction[0] * reach * half / 2], [0, 1, direction[1] * reach * half / 2]])
@@ -79,8 +101,7 @@ def _shadows(height: Field, to_light: Float32[np.ndarray, " 3"]) -> tuple[Field,
             small, shift, (half, half), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
         )
         blocked = np.maximum(blocked, towards - small - np.float32(reach * rise))
-    shadow = np.clip(blocked / 0.02, 0, 1) * 0.85
-    shadow = cv2.GaussianBlur(shadow, (0, 0), 0.012 * half / 2)
+    shadow = cv2.GaussianBlur(np.clip(blocked / 0.02, 0, 0.85), (0, 0), 0.012 * half / 2)
 
     around = cv2.GaussianBlur(small, (0, 0), CORNER_RADIUS * half / 2)
     open_sky = 1 / (1 + 9 * np.maximum(around - small, 0) + 4 * np.maximum(around - small - 0.01, 0))
@@ -88,7 +109,7 @@ def _shadows(height: Field, to_light: Float32[np.ndarray, " 3"]) -> tuple[Field,
     return lit, cv2.resize(open_sky, (side, side), interpolation=cv2.INTER_LINEAR)
 
 
-def _surroundings(slope_x: Field, slope_y: Field, normal_z: Field, to_light: Float32[np.ndarray, " 3"]) -> Field:
+def _surroundings(slope_x: Rows, slope_y: Rows, normal_z: Rows, to_light: Float32[np.ndarray, " 3"]) -> Rows:
     """Brightness of a hall as a mirror shows it: a lamp on the light's side, a bright wall opposite, grey between."""
     across = to_light[:2] / np.hypot(to_light[0], to_light[1])
     bent = -2 * normal_z * normal_z * (slope_x * across[0] + slope_y * across[1])

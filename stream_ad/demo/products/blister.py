@@ -59,14 +59,14 @@ def draw(rng: np.random.Generator, side: int, defect: Defect | None) -> Surface:
     )
     texture = grain(rng, side, size=0.008)
     for index, (x, y) in enumerate(POCKETS):
-        slack = rng.normal(0, 1, 3)
+        slack, degrees = rng.normal(0, 1, 3), rng.uniform(0, 180)
         damage = kind if index == struck else ""
         _seat(card, x, y)
         if damage != "empty_pocket":
             color = np.asarray(CORAL) * (1 + 0.03 * slack[2])
             if damage == "wrong_pill":
                 color = np.asarray(OTHER_COLORS[int(luck.integers(len(OTHER_COLORS)))])
-            _pill(card, x + 0.009 * slack[0], y + 0.009 * slack[1], color, texture, rng.uniform(0, 180), damage, luck)
+            _pill(card, x + 0.009 * slack[0], y + 0.009 * slack[1], color, texture, degrees, damage, luck)
         _dome(card, x, y, damage, luck)
     if kind == "punctured_foil":
         _puncture(card, luck)

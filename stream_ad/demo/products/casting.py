@@ -120,8 +120,9 @@ def _distance_to_edge(outline: Field, intact: Field) -> Field:
 def _flash(part: Surface, luck: np.random.Generator) -> None:
     """Metal that was pressed between the halves of the die: a thin ragged fin beyond the outline."""
     x, y, outwards = _edge_point(luck)
-    u, v = turned(*(c - np.float32(o) for c, o in zip(grid(part.side), (x, y), strict=True)), outwards)
-    half, reach = float(luck.uniform(0.11, 0.2)), float(luck.uniform(0.05, 0.085))
+    xs, ys = grid(part.side)
+    u, v = turned(xs - np.float32(x), ys - np.float32(y), outwards)
+    half, reach = float(luck.uniform(0.13, 0.22)), float(luck.uniform(0.06, 0.10))
     ragged = 0.02 * fbm(luck, part.side, cells=14, octaves=3)
     fin = np.maximum(
         np.maximum(u - np.float32(reach) * (1 - (v / np.float32(half)) ** 2) - ragged, -u - 0.02), np.abs(v) - half

@@ -10,7 +10,7 @@ from stream_ad.demo.surface import Surface, cover, grid, mottled, smoothstep
 HEAD, FLANGE, TIP = (-0.82, -0.60), (-0.60, -0.55), 0.80
 HEAD_RADIUS, FLANGE_RADIUS, CORE, CREST = 0.25, 0.31, 0.115, 0.148
 THREAD_FROM, PITCH = -0.28, 0.068
-ZINC = (0.66, 0.65, 0.60)
+ZINC = (0.56, 0.55, 0.51)
 
 
 def draw(rng: np.random.Generator, side: int, defect: Defect | None) -> Surface:
@@ -66,9 +66,10 @@ def _shank(
         crest = crest * (1 - crushed) + crushed * (0.25 + 0.16 * fbm(luck, side, cells=24, octaves=3))
     radius = CORE + (CREST - CORE) * crest + 0.012 * (x < THREAD_FROM)
     cone = np.clip((np.float32(TIP) - x) / np.float32(0.22), 0, 1) ** 0.75
+    end = np.full_like(y, tip)
     if kind == "broken_tip":
-        tip = tip + 0.03 * np.sin(y * np.float32(45) + np.float32(luck.uniform(0, 6))) + 0.15 * y
-    return np.where((x > -0.56) & (x < tip), radius * cone, -1).astype(np.float32)
+        end = end + 0.03 * np.sin(y * np.float32(45) + np.float32(luck.uniform(0, 6))) + 0.15 * y
+    return np.where((x > -0.56) & (x < end), radius * cone, -1).astype(np.float32)
 
 
 def _revolved(radius: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
