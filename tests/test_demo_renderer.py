@@ -7,9 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stream_ad.demo.contact_sheet import contact_sheet
-from stream_ad.demo.folders import write_product
-from stream_ad.demo.products import PRODUCTS
+from stream_ad.demo import PRODUCTS, contact_sheet, write_product
 
 SIZE = 128  # the same scene as at 256, in a quarter of the time
 ALL = [(name, defect) for name, product in PRODUCTS.items() for defect in product.defects]
@@ -58,6 +56,7 @@ def test_a_mask_covers_what_the_defect_changed_and_no_more(name, defect):
         assert mask.any(), f"seed {seed}: empty mask"
         assert mask.mean() < 0.2
         assert change[mask].mean() >= 6, f"seed {seed}: {change[mask].mean():.1f} grey levels, nobody would see that"
+        assert (change[mask] > 3).mean() > 0.5, f"seed {seed}: most of the mask looks as before"
         reach = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * SPILL + 1, 2 * SPILL + 1))
         near = cv2.dilate(mask.astype(np.uint8), reach).astype(bool)
         assert change[~near].max() <= 16, f"seed {seed}: {change[~near].max()} grey levels far from the mask"

@@ -76,8 +76,9 @@ class Surface:
         """Window of the raster around a point, with the x and y of its pixels relative to the point."""
         xs, ys = grid(self.side)
         half = self.side / 2
-        left, right = (int(np.clip((v + 1) * half, 0, self.side)) for v in (x - radius, x + radius))
-        top, bottom = (int(np.clip((v + 1) * half, 0, self.side)) for v in (y - radius, y + radius))
+        # never empty: a corner pixel at least
+        left, top = (min(max(int((v - radius + 1) * half), 0), self.side - 1) for v in (x, y))
+        right, bottom = (min(int((v + radius + 1) * half), self.side) for v in (x, y))
         window = (slice(top, max(bottom, top + 1)), slice(left, max(right, left + 1)))
         return window, xs[window] - np.float32(x), ys[window] - np.float32(y)
 

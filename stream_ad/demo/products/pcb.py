@@ -73,7 +73,7 @@ def _bare(side: int) -> tuple[Surface, np.ndarray]:
     for pin_x, pin_y in HEADER:
         _ring(board, pin_x, pin_y, 0.046, 0.020)
     for text, at, size in (
-        ("SA-7", (0.20, 0.62), 0.9),
+        ("SA-7", (0.54, 0.63), 0.55),
         ("R1", (-0.80, -0.48), 0.5),
         ("C3", (-0.80, 0.02), 0.5),
         ("U1", (0.22, -0.36), 0.55),

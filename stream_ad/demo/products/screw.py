@@ -105,7 +105,7 @@ def _scratch(screw: Surface, luck: np.random.Generator) -> None:
 def _rust(screw: Surface, luck: np.random.Generator) -> None:
     at = float(luck.uniform(-0.6, 0.4)), float(luck.uniform(-0.05, 0.05))
     spot = marks.blob(luck, screw.side, at, float(luck.uniform(0.10, 0.2)), ragged=0.25)
-    patchy = smoothstep(-0.5, 0.5, fbm(luck, screw.side, cells=18) - np.float32(3) * np.clip(spot / 0.1 + 0.4, 0, 3))
+    patchy = smoothstep(-1.2, -0.2, fbm(luck, screw.side, cells=18) - np.float32(3) * np.clip(spot / 0.1 + 0.4, 0, 3))
     amount = patchy * smoothstep(0.03, -0.02, spot)
     mottle = 1 + 0.3 * fbm(luck, screw.side, cells=28, octaves=3)
     screw.paint(0.95 * amount, mottled((0.26, 0.085, 0.022), np.maximum(mottle, 0.3)), gloss=0.03, metal=0.02)
