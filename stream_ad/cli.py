@@ -11,6 +11,7 @@ from rich.console import Console
 from stream_ad.commands import setup, stream, tasks
 from stream_ad.commands.bank import bank
 from stream_ad.commands.common import ERROR, SESSION, ConfigOption, Session, err
+from stream_ad.commands.demo import demo
 from stream_ad.commands.doctor import doctor
 from stream_ad.commands.jobs import jobs, worker
 from stream_ad.commands.report import report
@@ -55,6 +56,7 @@ SET_UP, TEACH, INSPECT = "Set up", "Teach", "Inspect"
 cli.command(rich_help_panel=SET_UP)(setup.init)
 cli.command(rich_help_panel=SET_UP)(doctor)
 cli.add_typer(weights, name="weights", rich_help_panel=SET_UP)
+cli.command(rich_help_panel=SET_UP)(demo)
 cli.command("add-task", rich_help_panel=TEACH)(tasks.add_task)
 cli.command("tasks", rich_help_panel=TEACH)(tasks.list_tasks)
 cli.add_typer(jobs, name="jobs", rich_help_panel=TEACH)
