@@ -60,7 +60,7 @@ class Cmpmb(Section):
     text_steps: Natural = 60
     text_rate: Positive = 5e-3
     prompt_length: Natural = 1
-    prompt_steps: Natural = 20
+    prompt_steps: Natural = 12
     prompt_rate: Positive = 2e-3
     batch_size: Count = 4
     regions: Count = 24

@@ -30,7 +30,7 @@ from stream_ad.errors import ConfigError, JobError, NoImages
 from stream_ad.evaluation.report import to_html, to_json
 
 MARKER = ".stream-ad-demo"
-TRAIN, GOOD, PER_DEFECT = 40, 16, 4  # pictures rendered per product: to learn from, held out
+TRAIN, GOOD, PER_DEFECT = 28, 16, 4  # pictures rendered per product: to learn from, held out
 SHOWN_GOOD, SHOWN_DEFECTS = 2, 2  # pictures per product and round that the camera sends
 PATIENCE_S = 120.0  # for the daemon to start, and for a round of pictures
 
@@ -82,6 +82,7 @@ class Story:
         self._say("Product lines")
         *known, stranger = self._lines()
         with App(self._settings()) as app:
+            app.make_database()
             self.console.print(f"backbone: {app.backbone.spec}", markup=False)
             if app.backbone.caveat:
                 self.console.print(f"[yellow]note:[/] {escape(app.backbone.caveat)}")
@@ -139,7 +140,7 @@ class Story:
 
     def _report(self, app: App, refused: float) -> bool:
         self._say("report forgetting")
-        report = app.forgetting_report()
+        report = app.forgetting_report(pictures=True)
         self.console.print(report.paragraph, markup=False)
         (self.output / "report.html").write_text(to_html(report), encoding="utf-8")
         (self.output / "report.json").write_text(to_json(report), encoding="utf-8")
@@ -306,8 +307,7 @@ class Story:
 
     def _say(self, text: str) -> None:
         elapsed = time.monotonic() - self.started
-        self.console.print()
-        self.console.rule(f"[bold]{escape(text)}[/]  [dim]{elapsed:.0f} s[/]", align="left")
+        self.console.print(f"\n[bold]== {escape(text)}[/]  [dim]{elapsed:.0f} s[/]")
 
 
 def _line(folder: Path, class_name: str) -> Line:

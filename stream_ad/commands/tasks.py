@@ -95,6 +95,7 @@ def add_task(
         cameras=tuple(camera or ()),
         false_alarm_rate=app.settings.calibration.false_alarm_rate if false_alarm_rate is None else false_alarm_rate,
     )
+    app.make_database()
     if any(known.id == task.id for known in app.database.tasks.all()):
         raise TaskExists(task.id)
     checked = app.check_folders(

@@ -12,6 +12,8 @@ Symbols: `K` -> `keys` (made by `routing/keys.py`, alike for every detector), `P
 - regions are superpixels instead of SAM's, and the loss takes means instead of sums.
 """
 
+import hashlib
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -27,7 +29,7 @@ from stream_ad.detectors.base import RawPrediction
 from stream_ad.detectors.memory import build_coreset, patch_distances, score_patches
 from stream_ad.detectors.text import damaged_logit, damaged_probability, pair
 from stream_ad.domain.bank import BankEntry
-from stream_ad.domain.images import ImageSet, Mask
+from stream_ad.domain.images import ImageSet, Mask, Picture
 from stream_ad.domain.ports import Progress
 from stream_ad.domain.task import Task
 from stream_ad.errors import TooFewImages
@@ -35,7 +37,8 @@ from stream_ad.functional.losses import patch_mse, structure_loss
 from stream_ad.functional.perturbation import perturb
 from stream_ad.functional.regions import superpixels
 
-SYNTHETIC = 48  # pictures with painted defects that the text prompts are learned on
+SYNTHETIC = 32  # pictures with painted defects that the text prompts are learned on
+REMEMBERED = 1000  # pictures whose regions are kept
 CONTEXT_SUFFIX = f" with {CONTEXT_PLACE}"
 
 
@@ -52,7 +55,7 @@ class CmpmbOptions:
     text_rate: float = 5e-3
     #: I, learned keys and values per block; 0 steps: no visual prompts at all
     prompt_length: int = 1
-    prompt_steps: int = 20
+    prompt_steps: int = 12
     prompt_rate: float = 2e-3
     batch_size: int = 4
     #: superpixels per image
@@ -68,6 +71,7 @@ class Cmpmb:
     def __init__(self, backbone: Backbone, options: CmpmbOptions = CmpmbOptions()) -> None:
         self.backbone = backbone
         self.options = options
+        self._regions: OrderedDict[bytes, Int[Tensor, " patches"]] = OrderedDict()  # the folds share most pictures
         visual = 1 - options.text_weight
         self.branches: Mapping[str, float] = (
             {"visual": visual, "text": options.text_weight} if options.text_weight else {"visual": 1.0}
@@ -149,15 +153,10 @@ class Cmpmb:
         prompts.requires_grad_(True)
         optimiser = torch.optim.Adam([prompts], lr=options.prompt_rate)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, options.prompt_steps)
-        known: dict[int, Int[Tensor, " patches"]] = {}
         for step in range(options.prompt_steps):
             chosen = torch.randint(len(normals), (options.batch_size,), generator=generator).tolist()
             pictures = [normals[index] for index in chosen]
-            for index, picture in zip(chosen, pictures, strict=True):
-                if index not in known:
-                    labels = superpixels(picture, self.backbone.grid, options.regions)
-                    known[index] = torch.from_numpy(labels.astype(np.int64).ravel())
-            regions = torch.stack([known[index] for index in chosen]).to(device)
+            regions = torch.stack([self._regions_of(picture) for picture in pictures]).to(device)
             encoded = self.backbone.encode(self.backbone.preprocess(pictures), [options.feature_block], prompts=prompts)
             loss = structure_loss(encoded.blocks[options.feature_block], regions)
             optimiser.zero_grad()
@@ -166,6 +165,16 @@ class Cmpmb:
             schedule.step()
             progress("visual prompts", step + 1, options.prompt_steps)
         return prompts.detach()
+
+    def _regions_of(self, picture: Picture) -> Int[Tensor, " patches"]:
+        """The superpixel of each patch; remembered for the last pictures, since labelling costs as much as a pass."""
+        key = hashlib.blake2b(picture.tobytes(), digest_size=16).digest()
+        if key not in self._regions:
+            labels = superpixels(picture, self.backbone.grid, self.options.regions)
+            self._regions[key] = torch.from_numpy(labels.astype(np.int64).ravel())
+            if len(self._regions) > REMEMBERED:
+                self._regions.popitem(last=False)
+        return self._regions[key]
 
     def _learn_text(
         self, task: Task, normals: ImageSet, roi: Mask | None, seed: int, progress: Progress
