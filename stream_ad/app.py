@@ -22,7 +22,8 @@ from stream_ad.domain.job import Job, JobState
 from stream_ad.domain.ports import Progress, Sink, Source
 from stream_ad.domain.result import InspectionResult
 from stream_ad.domain.task import Task, TaskId
-from stream_ad.services.adaptation import Outcome, Storage, TaskImages, Work
+from stream_ad.errors import StreamAdError
+from stream_ad.services.adaptation import Outcome, Storage, TaskImages, Work, published_job
 from stream_ad.services.gate import GateBudgets
 
 if TYPE_CHECKING:
@@ -72,6 +73,17 @@ class App:
         from stream_ad.adapters.database import shown
 
         return shown(self.database.engine.url)
+
+    def make_database(self) -> None:
+        """Make the embedded database, if it is not there yet: a first product needs no `stream-ad init`.
+
+        A database that settings name is never made on the side; `init` does that.
+        """
+        from stream_ad.adapters.database import open_database
+
+        if self.settings.database.url is None:
+            self.settings.data_dir.mkdir(parents=True, exist_ok=True)
+            open_database(self.settings.database_url, create=True).dispose()
 
     @cached_property
     def storage(self) -> Storage:
@@ -326,8 +338,13 @@ class App:
 
     # --- reports ----------------------------------------------------------------------------------
 
-    def forgetting_report(self, *, first: int | None = None, last: int | None = None) -> "ForgettingReport":
-        """What was forgotten, from all evaluations or those of bank versions `first` to `last`."""
+    def forgetting_report(
+        self, *, first: int | None = None, last: int | None = None, pictures: bool = False
+    ) -> "ForgettingReport":
+        """What was forgotten, from all evaluations or those of bank versions `first` to `last`.
+
+        With `pictures`, examples are inspected again and drawn; that takes the backbone.
+        """
         from stream_ad.evaluation.report import Promise, forgetting_report
 
         def chosen(half: Half) -> list[Evaluation]:
@@ -339,15 +356,34 @@ class App:
             ]
 
         bank = self.database.banks.load()
-        return forgetting_report(
-            chosen(Half.TEST),
-            chosen(Half.REGRESSION),
+        evaluations = {half: chosen(half) for half in Half}
+        report = forgetting_report(
+            evaluations[Half.TEST],
+            evaluations[Half.REGRESSION],
             made_at=self.clock.now(),
             promises={entry.task.id: Promise.of(entry) for entry in bank},
             reasons={job.id: job.message or "" for job in self.database.jobs.all() if job.state is JobState.REJECTED},
             active_version=bank.version,
             max_forgetting=self.settings.gate.max_forgetting,
         )
+        return self._with_pictures(report, evaluations[report.half]) if pictures else report
+
+    def _with_pictures(self, report: "ForgettingReport", evaluations: Sequence[Evaluation]) -> "ForgettingReport":
+        from stream_ad.report_pictures import with_pictures
+
+        measured = {e.bank_version: e.tasks for e in evaluations if e.published}  # the later one counts
+        if report.version is None:
+            return report
+
+        def heldout(task: TaskId) -> HeldoutSet:
+            payload = published_job(task, self.database.jobs).payload
+            return self.task_images.heldout(self.database.tasks.get(task), payload)
+
+        try:
+            scorer = self.scorer(self.database.banks.load(report.version))
+        except StreamAdError as error:  # the report needs no weights, its pictures do
+            return replace(report, notes=(*report.notes, f"No example pictures: {error}."))
+        return with_pictures(report, measured[report.version], heldout, scorer)
 
 
 def code_version() -> str:

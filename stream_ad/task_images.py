@@ -12,7 +12,7 @@ from stream_ad.adapters.heldout import HeldoutFolder, read_heldout
 from stream_ad.adapters.image_folders import ImageFolder, PictureCache, find_pictures
 from stream_ad.adapters.masks import read_roi
 from stream_ad.domain.evaluation import Half
-from stream_ad.domain.images import ImageSet, Picture
+from stream_ad.domain.images import ImageSet, Mask, Picture
 from stream_ad.domain.task import Task
 from stream_ad.errors import DataError, OverlappingSplits, TooFewImages
 from stream_ad.evaluation.splits import LabelledSet, check_disjoint, reserve, split_halves, synthetic_heldout
@@ -38,6 +38,14 @@ class _Opened(NamedTuple):
     heldout: HeldoutFolder | None
 
 
+class _Divided(NamedTuple):
+    """What to learn from, and what to judge by."""
+
+    normals: ImageSet
+    heldout: LabelledSet
+    roi: Mask | None
+
+
 class TaskImageReader:
     """Opens pictures of tasks and keeps what it opened last: every job needs the held-out sets of all tasks again."""
 
@@ -46,7 +54,7 @@ class TaskImageReader:
     ) -> None:
         self._share, self._per_image = share, per_image
         self._max_pixels, self._cache_mb, self._keep = max_pixels, cache_mb, keep
-        self._kept: OrderedDict[str, TaskImages] = OrderedDict()
+        self._kept: OrderedDict[str, tuple[TaskImages, LabelledSet]] = OrderedDict()
 
     def read(self, task: Task, payload: Mapping[str, Any]) -> TaskImages:
         """The pictures that a job's payload names, decoded and found disjoint.
@@ -54,13 +62,22 @@ class TaskImageReader:
         Raises:
             DataError: a folder is gone or empty, a file is no picture, or a picture is in two sets.
         """
-        key = f"{task.id} {json.dumps(dict(payload), sort_keys=True)} {_signature(payload)}"
+        key = _key(task, payload)
         if key not in self._kept:
             self._kept[key] = self._read(task, payload)
             while len(self._kept) > self._keep:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
-        return self._kept[key]
+        return self._kept[key][0]
+
+    def heldout(self, task: Task, payload: Mapping[str, Any]) -> LabelledSet:
+        """Both halves of the pictures to judge by, for showing them. Nothing is checked against what was learned.
+
+        Raises:
+            DataError: as `read`.
+        """
+        kept = self._kept.get(_key(task, payload))
+        return kept[1] if kept else self._divide(task, payload).heldout
 
     def check(self, task: Task, *, images: Path, heldout: Path | None, roi: Path | None, **more: Any) -> Checked:
         """Whether a task can be learned from these folders, as far as a few seconds tell; the job decodes everything.
@@ -93,28 +110,32 @@ class TaskImageReader:
         options = {"max_pixels": self._max_pixels, "cache_mb": self._cache_mb}
         return _Opened(ImageFolder(images, **options), None if heldout is None else read_heldout(heldout, **options))
 
-    def _read(self, task: Task, payload: Mapping[str, Any]) -> TaskImages:
+    def _read(self, task: Task, payload: Mapping[str, Any]) -> tuple[TaskImages, LabelledSet]:
+        divided = self._divide(task, payload, check=True)
+        halves = split_halves(divided.heldout)
+        heldout = Heldout(halves[Half.REGRESSION], halves[Half.TEST])
+        return TaskImages(divided.normals, heldout, divided.roi), divided.heldout
+
+    def _divide(self, task: Task, payload: Mapping[str, Any], *, check: bool = False) -> _Divided:
         paths = {name: Path(payload[name]) if payload.get(name) else None for name in ("images", "heldout", "roi")}
         if paths["images"] is None:
             raise DataError(f"the job of task {task.id!r} names no folder of images; add the task again")
         roi = read_roi(paths["roi"]) if paths["roi"] else None
         folder, given = self._open(paths["images"], paths["heldout"])
-        normals: ImageSet = folder
-        held: LabelledSet
         if given is None:
             if len(folder) < MIN_LEARNED + MIN_APART:
                 raise TooFewImages(task.id, MIN_LEARNED + MIN_APART, len(folder))
             normals, apart = reserve(folder, self._share, at_least=MIN_APART)
-            held = synthetic_heldout(apart, seed=task.seed, per_image=self._per_image, roi=roi)
-        else:
+            return _Divided(normals, synthetic_heldout(apart, seed=task.seed, per_image=self._per_image, roi=roi), roi)
+        if check:
             check_disjoint(
                 {f"--images {folder.folder}": folder.named_ids, f"--heldout {paths['heldout']}": given.named_ids}
             )
-            held = given
-            if not any(given.defective):  # good ones alone cannot show that a defect is found
-                held = synthetic_heldout(_Normals(given), seed=task.seed, per_image=self._per_image, roi=roi)
-        halves = split_halves(held)
-        return TaskImages(normals, Heldout(halves[Half.REGRESSION], halves[Half.TEST]), roi)
+        if any(given.defective):
+            return _Divided(folder, given, roi)
+        # good ones alone cannot show that a defect is found
+        painted = synthetic_heldout(_Normals(given), seed=task.seed, per_image=self._per_image, roi=roi)
+        return _Divided(folder, painted, roi)
 
 
 class _Normals:
@@ -152,6 +173,10 @@ def _check_files(first: Path, files: list[Path], second: Path, others: list[Path
 def _file_hash(file: Path) -> str:
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _key(task: Task, payload: Mapping[str, Any]) -> str:
+    return f"{task.id} {json.dumps(dict(payload), sort_keys=True)} {_signature(payload)}"
 
 
 def _signature(payload: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ having its own noise stretched to red. With T the map value above which a pixel 
 Outside the region of interest (map value -inf) the picture is dimmed and hatched: nothing was looked at there.
 """
 
+import io
 from pathlib import Path
 from typing import NamedTuple
 
@@ -93,6 +94,13 @@ def draw_overlay(picture: Picture, inspection: Inspection) -> UInt8[np.ndarray, 
         draw.text(middle, "no map", fill=DIM_TEXT, font=ImageFont.load_default(15), anchor="mm")
     _caption(draw, inspection, panel_height + 2 * MARGIN, total)
     return np.array(canvas)
+
+
+def overlay_jpeg(picture: Picture, inspection: Inspection, *, quality: int = 82) -> bytes:
+    """The overlay as a JPEG file."""
+    encoded = io.BytesIO()
+    Image.fromarray(draw_overlay(picture, inspection)).save(encoded, "JPEG", quality=quality)
+    return encoded.getvalue()
 
 
 class OverlayFolder:

@@ -46,7 +46,7 @@ def forgetting(
     if first is not None and last is not None and first > last:
         raise ConfigError(f"--from {first} is after --to {last}; give the smaller version first")
     app = open_app(config)
-    made = app.forgetting_report(first=first, last=last)
+    made = app.forgetting_report(first=first, last=last, pictures=format is Format.HTML)
     if format is Format.TABLE:
         if output is not None:
             raise ConfigError("--output needs --format md, json or html; a table is for the terminal")

@@ -219,14 +219,7 @@ def _heldout_of(task: TaskId, storage: Storage, work: Work) -> Heldout:
     Raises:
         DataError: they cannot be read any more.
     """
-    published = (
-        job
-        for job in storage.jobs.all()  # newest first
-        if job.task == task and job.kind is JobKind.ADAPT and job.state is JobState.PUBLISHED
-    )
-    job = next(published, None)
-    if job is None:
-        raise DataError(f"the bank has task {task!r}, but no published job says where its held-out pictures are")
+    job = published_job(task, storage.jobs)
     try:
         heldout = work.read(storage.tasks.get(task), job.payload).heldout
         if len(heldout.regression.ids) == 0:
@@ -237,6 +230,18 @@ def _heldout_of(task: TaskId, storage: Storage, work: Work) -> Heldout:
             f" {error}. Bring them back, then `stream-ad jobs retry`"
         ) from error
     return heldout
+
+
+def published_job(task: TaskId, jobs: JobRepository) -> Job:
+    """The newest job that put this task into a bank; its payload names the task's pictures.
+
+    Raises:
+        DataError: there is none.
+    """
+    for job in jobs.all():  # newest first
+        if job.task == task and job.kind is JobKind.ADAPT and job.state is JobState.PUBLISHED:
+            return job
+    raise DataError(f"the bank has task {task!r}, but no published job says where its held-out pictures are")
 
 
 def check_disjoint(task: TaskId, images: TaskImages) -> None:
