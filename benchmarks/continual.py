@@ -151,8 +151,8 @@ def differences(one: Mapping[TaskId, TaskEvaluation], two: Mapping[TaskId, TaskE
     found = {}
     for task in one:
         defective = np.array([outcome.defective for outcome in one[task].outcomes])
-        scores = [np.array([outcome.routed_score for outcome in each[task].outcomes]) for each in (two, one)]
-        value = paired_bootstrap(*scores, defective, seed=0)
+        first, second = (np.array([outcome.routed_score for outcome in each[task].outcomes]) for each in (two, one))
+        value = paired_bootstrap(first, second, defective, seed=0)
         found[str(task)] = {"value": value.value, "low": value.low, "high": value.high}
     return found
 

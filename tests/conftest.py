@@ -1,9 +1,13 @@
 """Fixtures of more than one file. Nothing heavy is imported before it is used: every test waits for this file."""
 
+import os
 import uuid
 from collections.abc import Iterator
 
 import pytest
+
+# one thread per test process: parallel workers, and the processes that tests start, would fight for the cores
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")

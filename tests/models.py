@@ -35,8 +35,9 @@ def detectors() -> dict[str, Detector]:
     return dict(make_detectors(cached(), FAST))
 
 
-def learned(task: Task, pictures: Pictures, detector: str = "cmpmb", **options) -> BankEntry:
-    return learn(task, pictures, detectors()[detector], cached(), progress=quiet, **options)
+def learned(task: Task, pictures: Pictures, detector: str = "cmpmb", *, folds: int = 2, **options) -> BankEntry:
+    """An entry; two folds, because each is one more adaptation."""
+    return learn(task, pictures, detectors()[detector], cached(), folds=folds, progress=quiet, **options)
 
 
 def model(*entries: BankEntry, refuse: bool = True) -> BankModel:

@@ -7,6 +7,7 @@ from PIL import Image
 
 import stream_ad
 from stream_ad.domain.result import Verdict
+from stream_ad.domain.task import TaskId
 from stream_ad.errors import NoImages
 from tests.pictures import checks, disc
 
@@ -21,7 +22,10 @@ def save(folder, pictures):
 def test_learn_score_evaluate_and_plot_in_five_lines(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "config.yaml").write_text(
-        "backbone: {image_size: 96}\ndetector: {cmpmb: {text_steps: 2, prompt_steps: 1}}\n"
+        "backbone: {image_size: 96}\n"
+        "calibration: {folds: 2}\n"
+        "detector: {cmpmb: {text_steps: 2, prompt_steps: 1}}\n"
+        "routing: {refuse: false}\n"  # untrained, it cannot tell a defect from another product
     )
     good = save(tmp_path / "good", [disc(seed) for seed in range(20)])
     save(tmp_path / "held" / "good", [disc(seed) for seed in range(100, 103)])
@@ -33,7 +37,7 @@ def test_learn_score_evaluate_and_plot_in_five_lines(tmp_path, monkeypatch):
     figures = bench.evaluate({"nut": tmp_path / "held"})
 
     assert (ok.verdict, ng.verdict) == (Verdict.OK, Verdict.NG)
-    assert figures["nut"].routed["image_auroc"] == 1.0
+    assert figures[TaskId("nut")].routed["image_auroc"] == 1.0
     assert np.asarray(stream_ad.plot(disc(200), ok)).ndim == 3
     assert bench.score([checks(0)], product="nut")[0].verdict is not Verdict.OK
 

@@ -41,8 +41,12 @@ def test_text_is_open_clips_own():
 
 def test_an_image_is_encoded_alike_in_any_batch_bit_for_bit():
     together = tiny().encode(pixels(), [2, 5], embedding=True, dense=True)
+    assert together.embedding is not None
+    assert together.dense is not None
     for row in range(len(PICTURES)):
         alone = tiny().encode(pixels()[row : row + 1], [2, 5], embedding=True, dense=True)
+        assert alone.embedding is not None
+        assert alone.dense is not None
         assert torch.equal(alone.blocks[2][0], together.blocks[2][row])
         assert torch.equal(alone.blocks[5][0], together.blocks[5][row])
         assert torch.equal(alone.embedding[0], together.embedding[row])
@@ -117,6 +121,8 @@ def test_cached_features_are_the_same_and_bounded():
         views = Views(cached, PICTURES)
         views.compute([3, 5], embedding=True, dense=True)
         plain = tiny().encode(pixels(), [3, 5], embedding=True, dense=True)
+        assert plain.embedding is not None
+        assert plain.dense is not None
         assert torch.equal(views.block(3), plain.blocks[3])
         assert torch.equal(views.embedding, plain.embedding)
         assert torch.equal(views.dense, plain.dense)

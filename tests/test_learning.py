@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from stream_ad.domain.task import Task
+from stream_ad.domain.task import Task, TaskId
 from stream_ad.errors import ConfigError, TooFewImages
 from tests.models import learned
 from tests.pictures import NUT, Pictures, disc
@@ -19,7 +19,7 @@ def test_a_small_set_is_calibrated_out_of_fold_on_every_image():
 def test_a_large_set_keeps_calibration_images_that_are_never_learned():
     entry = learned(NUT, Pictures(GOOD), "patchcore", split_from=10)
     assert not entry.calibration.out_of_fold
-    assert len(entry.calibration.scores) == 3
+    assert len(entry.calibration.scores) == 6
     assert entry.splits["fit"] != entry.splits["calibration"]
 
 
@@ -52,6 +52,6 @@ def test_too_few_images_and_odd_names_are_said():
     with pytest.raises(TooFewImages, match="needs at least 4 normal images, got 3"):
         learned(NUT, Pictures(GOOD[:3]), "patchcore")
     with pytest.raises(ConfigError, match="a task name needs"):
-        Task(id="two words", class_name="x")
+        Task(id=TaskId("two words"), class_name="x")
     with pytest.raises(ConfigError, match="between 0 and 1"):
-        Task(id="nut", class_name="x", false_alarm_rate=5.0)
+        Task(id=TaskId("nut"), class_name="x", false_alarm_rate=5.0)

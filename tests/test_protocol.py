@@ -1,12 +1,13 @@
 """Evaluation through the router, on pictures whose truth is known."""
 
 import math
+from collections.abc import Collection
 
 import numpy as np
 import pytest
 
 from stream_ad.domain.evaluation import METRICS
-from stream_ad.domain.images import HeldoutImage
+from stream_ad.domain.images import HeldoutImage, Mask, Picture
 from stream_ad.domain.result import Verdict
 from stream_ad.evaluation.protocol import evaluate
 from tests.models import learned, model
@@ -31,7 +32,7 @@ class Held:
         return self.images[index]
 
 
-def held(*pictures, defective=(), mask=SCRATCH):
+def held(*pictures: Picture, defective: Collection[int] = (), mask: Mask | None = SCRATCH) -> Held:
     return Held(
         [
             HeldoutImage(

@@ -65,6 +65,8 @@ def _load(weights: LocalWeights) -> open_clip.CLIP | open_clip.CustomTextCLIP:
     quiet.addFilter(_no_random_weights_warning)
     try:
         model = open_clip.create_model(f"local-dir:{weights.directory}", load_weights=False)
+        if not isinstance(model, open_clip.CLIP | open_clip.CustomTextCLIP):
+            raise WeightsError(f"{weights.id}: needed a CLIP model, got {type(model).__name__}; choose another one")
         state = {name: tensor.float() for name, tensor in load_file(weights.file).items()}
         model.load_state_dict(state)
     except WeightsError:

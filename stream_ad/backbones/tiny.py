@@ -46,6 +46,11 @@ class TextureStem(nn.Module):
     Channels are standardised by their mean and spread on seeded fractal noise, whose spectrum is that of photographs.
     """
 
+    filters: Tensor
+    average: Tensor
+    center: Tensor
+    spread: Tensor
+
     def __init__(self, width: int) -> None:
         super().__init__()
         self.out_channels = width
