@@ -33,6 +33,7 @@ from stream_ad.domain.images import ImageSet, Mask, Picture
 from stream_ad.domain.ports import Progress
 from stream_ad.domain.task import Task
 from stream_ad.errors import TooFewImages
+from stream_ad.functional.arrays import as_tensor
 from stream_ad.functional.losses import patch_mse, structure_loss
 from stream_ad.functional.perturbation import perturb
 from stream_ad.functional.regions import superpixels
@@ -110,7 +111,7 @@ class Cmpmb:
         grids: list[Tensor | None] = [None] * len(entries)
         for entry in {id(entry): entry for entry in entries}.values():  # one pass per task in the batch
             rows = [row for row, other in enumerate(entries) if other is entry]
-            prompts = torch.from_numpy(np.array(entry.arrays["visual_prompts"])).to(views.pixels.device)
+            prompts = as_tensor(entry.arrays["visual_prompts"], views.pixels.device)
             features = self._features(views, prompts, rows)
             for row, image in zip(rows, features, strict=True):
                 grids[row] = patch_distances(image, entry, self.backbone.grid)
@@ -122,7 +123,7 @@ class Cmpmb:
         grids = []
         for dense, entry in zip(views.dense, entries, strict=True):
             if "text_embeddings" in entry.arrays:
-                texts = torch.from_numpy(np.array(entry.arrays["text_embeddings"])).to(dense.device)
+                texts = as_tensor(entry.arrays["text_embeddings"], dense.device)
                 grids.append(damaged_logit(dense, texts).unflatten(0, (grid, grid)))
             else:
                 grids.append(dense.new_zeros(grid, grid))

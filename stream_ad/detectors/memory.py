@@ -14,6 +14,7 @@ from stream_ad.domain.bank import BankEntry
 from stream_ad.domain.images import ImageSet, Mask
 from stream_ad.domain.ports import Progress
 from stream_ad.functional.anomaly_map import roi_patches, top_mean, upsample
+from stream_ad.functional.arrays import as_tensor
 from stream_ad.functional.neighbors import nearest_distance
 from stream_ad.functional.sampling import farthest_point_sampling
 
@@ -68,7 +69,7 @@ def patch_distances(
     features: Float[Tensor, "patches channels"], entry: BankEntry, grid: int
 ) -> Float[Tensor, "grid grid"]:
     """Distance of one image's patches to the nearest row of its task's coreset."""
-    coreset = torch.from_numpy(np.asarray(entry.arrays["coreset"])).to(features.device)
+    coreset = as_tensor(entry.arrays["coreset"], features.device)
     return nearest_distance(features, coreset).unflatten(0, (grid, grid))
 
 

@@ -7,7 +7,6 @@ knows no word for defects its scores mean little; it is here because a product n
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
 
 from stream_ad.backbones.base import Backbone
 from stream_ad.backbones.views import Views
@@ -18,6 +17,7 @@ from stream_ad.domain.bank import BankEntry
 from stream_ad.domain.images import ImageSet, Mask
 from stream_ad.domain.ports import Progress
 from stream_ad.domain.task import Task
+from stream_ad.functional.arrays import as_tensor
 
 
 class ZeroShot:
@@ -40,6 +40,6 @@ class ZeroShot:
         grid = self.backbone.grid
         grids = []
         for dense, entry in zip(views.dense, entries, strict=True):
-            texts = torch.from_numpy(np.asarray(entry.arrays["texts"])).to(dense.device)
+            texts = as_tensor(entry.arrays["texts"], dense.device)
             grids.append(damaged_logit(dense, texts).unflatten(0, (grid, grid)))
         return score_patches({"text": grids}, entries, self.backbone.spec.image_size, self.top_k)

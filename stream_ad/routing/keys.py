@@ -11,6 +11,7 @@ from torch import Tensor
 from stream_ad.backbones.base import Backbone
 from stream_ad.backbones.views import Views
 from stream_ad.domain.images import ImageSet
+from stream_ad.functional.arrays import as_tensor
 from stream_ad.functional.neighbors import nearest_distance
 from stream_ad.functional.sampling import farthest_point_sampling, trim_isolated
 
@@ -59,8 +60,8 @@ def key_distances(views: Views, arrays: Mapping[str, np.ndarray], *, block: int)
     """Distances of a batch to one task's keys and embeddings."""
     views.compute([block], embedding=True)
     device = views.pixels.device
-    keys = torch.from_numpy(np.asarray(arrays["keys"])).to(device)
-    embeddings = torch.from_numpy(np.asarray(arrays["embeddings"])).to(device)
+    keys = as_tensor(arrays["keys"], device)
+    embeddings = as_tensor(arrays["embeddings"], device)
     patches = torch.stack([nearest_distance(image, keys).mean() for image in views.block(block)])
     cosine = torch.stack([1 - (embeddings @ one).amax() for one in views.embedding])
     return KeyDistances(patches.cpu(), cosine.cpu())
