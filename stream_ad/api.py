@@ -103,8 +103,9 @@ def open_workbench(*, backbone: str = "auto", config: str | Path | None = None) 
 
 def load_bank(config: str | Path | None = None, *, version: int | None = None) -> Workbench:
     """The active bank of an installation, or any published version of it, ready to score."""
-    app = App(load_settings(None if config is None else Path(config)))
-    return Workbench(app, app.database.banks.load(version))
+    # entries are mapped files: once they are loaded, the database is not needed
+    with App(load_settings(None if config is None else Path(config))) as app:
+        return Workbench(app, app.database.banks.load(version))
 
 
 def read_picture(file: str | Path) -> Picture:

@@ -42,18 +42,23 @@ def examine(app: App) -> Iterator[Finding]:
     """Every check's finding. A check that raises one of our errors has failed with that message."""
     settings = app.settings
     yield Finding("program", OK, f"stream-ad {code_version()}")
-    checks: list[tuple[str, Callable[[], Finding]]] = [
-        ("database", lambda: database(app)),
-        ("bank", lambda: bank(app)),
-        ("backbone", lambda: backbone(app)),
-        ("device", lambda: device(app)),
-        ("faiss", faiss),
-        ("disk", lambda: disk(settings)),
+    checks: list[tuple[str, Callable[[], Finding], tuple[str, ...]]] = [  # with what must be right before it
+        ("database", lambda: database(app), ()),
+        ("backbone", lambda: backbone(app), ()),
+        ("bank", lambda: bank(app), ("database", "backbone")),
+        ("device", lambda: device(app), ("backbone",)),
+        ("faiss", faiss, ()),
+        ("disk", lambda: disk(settings), ()),
     ]
-    for what, check in checks:
+    failed: set[str] = set()
+    for what, check, needed in checks:
+        if missing := [name for name in needed if name in failed]:
+            yield Finding(what, WARN, f"not looked at: needs the {' and the '.join(missing)}")
+            continue
         try:
             yield check()
         except StreamAdError as error:
+            failed.add(what)
             yield Finding(what, FAIL, str(error))
     yield from folders(settings)
     yield broker(settings)
@@ -83,7 +88,12 @@ def backbone(app: App) -> Finding:
 def device(app: App) -> Finding:
     import torch
 
-    return Finding("device", OK, f"{app.backbone.device}, torch {torch.__version__}, {torch.get_num_threads()} threads")
+    from stream_ad.backbones.torchvision_guard import import_torchvision
+
+    message = f"{app.backbone.device}, torch {torch.__version__}, {torch.get_num_threads()} threads"
+    if not import_torchvision():
+        message += "; torchvision was built for another torch: its own operators, which nothing here uses, are off"
+    return Finding("device", OK, message)
 
 
 def faiss() -> Finding:

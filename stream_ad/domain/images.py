@@ -54,7 +54,7 @@ class Subset:
 class HeldoutImage:
     """One picture with its truth."""
 
-    #: sha256 of the decoded pixels
+    #: sha256 of the decoded pixels; for a synthetic picture, of its original's id and what was painted on it
     id: str
     pixels: Picture
     defective: bool

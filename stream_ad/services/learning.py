@@ -1,7 +1,5 @@
 """From the normal images of one task to its bank entry: adapt, then calibrate on images that were not adapted to."""
 
-import hashlib
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +9,7 @@ from stream_ad.backbones.views import Views
 from stream_ad.detectors.base import Detector, RawPrediction
 from stream_ad.detectors.calibrated import calibrate
 from stream_ad.domain.bank import BankEntry, Calibration
-from stream_ad.domain.images import ImageSet, Mask, Subset
+from stream_ad.domain.images import ImageSet, Mask, Subset, split_hash
 from stream_ad.domain.ports import Progress
 from stream_ad.domain.task import Task
 from stream_ad.errors import TooFewImages
@@ -76,11 +74,6 @@ def learn(
         calibration=calibration,
         splits={"fit": split_hash(fit_ids), "calibration": split_hash(held_ids)},
     )
-
-
-def split_hash(ids: Sequence[str]) -> str:
-    """One hash for a set of picture ids, whatever their order."""
-    return hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()
 
 
 class _Measured:
