@@ -277,7 +277,7 @@ class App:
         if self.settings.results_jsonl is not None:
             from stream_ad.adapters.jsonl_sink import JsonLinesSink
 
-            sinks.append(JsonLinesSink(self.settings.results_jsonl.parent, clock=self.clock))
+            sinks.append(JsonLinesSink(self.settings.results_jsonl, clock=self.clock))
         if self.settings.stream.source == "kafka":
             from stream_ad.adapters.kafka_sink import KafkaSink
 

@@ -39,38 +39,42 @@ def lines(path) -> list[dict]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def test_json_lines_are_appended_per_channel(tmp_path):
-    sink = JsonLinesSink(tmp_path / "out", clock=ManualClock(NOW))
+def test_json_lines_are_appended_to_the_file_named_and_dead_letters_beside_it(tmp_path):
+    sink = JsonLinesSink(tmp_path / "out" / "line 3.jsonl", clock=ManualClock(NOW))
     sink.send([a_result(1), a_dead_letter()])
     sink.send([a_result(2)])
-    assert [(line["schema"], line["offset"]) for line in lines(tmp_path / "out" / "results.jsonl")] == [
+    assert [(line["schema"], line["offset"]) for line in lines(tmp_path / "out" / "line 3.jsonl")] == [
         ("stream-ad.result/1", 1),
         ("stream-ad.result/1", 2),
     ]
-    (dead,) = lines(tmp_path / "out" / "dead-letters.jsonl")
+    (dead,) = lines(tmp_path / "out" / "line 3.dead-letters.jsonl")
     assert (dead["key"], dead["bytes"], dead["headers"]["camera"]) == ("cam", 13, "Süd")
     assert dead["headers"]["__connect.errors.exception.message"] == "no picture: ü"
 
 
 def test_a_new_day_is_a_new_file(tmp_path):
     clock = ManualClock(NOW)
-    sink = JsonLinesSink(tmp_path, clock=clock, daily=True)
+    sink = JsonLinesSink(tmp_path / "results.jsonl", clock=clock, daily=True)
     sink.send([a_result(1)])
     clock.sleep(120.0)
-    sink.send([a_result(2)])
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["results-2026-11-22.jsonl", "results-2026-11-23.jsonl"]
+    sink.send([a_result(2), a_dead_letter()])
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "results-2026-11-22.jsonl",
+        "results-2026-11-23.dead-letters.jsonl",
+        "results-2026-11-23.jsonl",
+    ]
 
 
 def test_a_line_torn_by_a_crash_spoils_no_other(tmp_path):
     (tmp_path / "results.jsonl").write_bytes(b'{"half a li')
-    JsonLinesSink(tmp_path, clock=ManualClock(NOW)).send([a_result(1)])
+    JsonLinesSink(tmp_path / "results.jsonl", clock=ManualClock(NOW)).send([a_result(1)])
     torn, whole = (tmp_path / "results.jsonl").read_bytes().splitlines()
     assert torn == b'{"half a li'
     assert json.loads(whole)["offset"] == 1
 
 
 def test_numbers_that_are_not_finite_are_null(tmp_path):
-    sink = JsonLinesSink(tmp_path, clock=ManualClock(NOW))
+    sink = JsonLinesSink(tmp_path / "results.jsonl", clock=ManualClock(NOW))
     sink.send([a_result(1, margin=float("inf"), score=float("nan"))])
     (line,) = lines(tmp_path / "results.jsonl")
     assert (line["margin"], line["score"], line["verdict"]) == (None, None, "NG")
@@ -79,7 +83,7 @@ def test_numbers_that_are_not_finite_are_null(tmp_path):
 def test_a_place_that_cannot_be_written_is_unavailable(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(Unavailable, match="check disk and permissions"):
-        JsonLinesSink(tmp_path / "file", clock=ManualClock(NOW)).send([a_result(1)])
+        JsonLinesSink(tmp_path / "file" / "results.jsonl", clock=ManualClock(NOW)).send([a_result(1)])
 
 
 @pytest.mark.needs_broker

@@ -87,7 +87,7 @@ def test_a_watched_folder_is_judged_into_the_database_and_never_twice(plant):
         (plant.pictures / f"{number}.png").write_bytes(png(grey))
     (plant.pictures / "text.png").write_text("no picture at all")
     with plant.database() as database:
-        sink = JsonLinesSink(plant.path / "out", clock=CLOCK)
+        sink = JsonLinesSink(plant.path / "out" / "results.jsonl", clock=CLOCK)
         source = FolderSource(plant.pictures, database.files, CLOCK, topic="line-1", settle_s=0.05)
         counters = plant.serve(source, database, sink, until=4)
         assert (counters.scored, counters.dead_letters["decode"]) == (3, 1)
@@ -101,7 +101,7 @@ def test_a_watched_folder_is_judged_into_the_database_and_never_twice(plant):
     assert ng.overlay is not None
     assert Path(ng.overlay).is_file()
     assert len(lines(plant.path / "out" / "results.jsonl")) == 4
-    (dead,) = lines(plant.path / "out" / "dead-letters.jsonl")
+    (dead,) = lines(plant.path / "out" / "results.dead-letters.jsonl")
     assert "text.png" in dead["headers"]["ce_subject"]
 
 

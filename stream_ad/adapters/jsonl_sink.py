@@ -1,4 +1,4 @@
-"""Results and dead letters as JSON lines, one file per channel and, if wished, per day."""
+"""Results and dead letters as JSON lines, a file each and, if wished, per day."""
 
 import hashlib
 import json
@@ -13,21 +13,22 @@ from stream_ad.errors import Unavailable
 
 
 class JsonLinesSink:
-    """`domain.ports.Sink`: appends to `results.jsonl` and `dead-letters.jsonl` (or `results-2026-11-22.jsonl`, UTC).
+    """`domain.ports.Sink`: appends results to `file` and dead letters to one beside it.
 
+    For `results.jsonl` that is `results.dead-letters.jsonl`; if `daily`, `results-2026-11-22.jsonl` (UTC) and so on.
     Lines are UTF-8 and on the disk when `send` returns. A result's line is its document; a dead letter's line has
     its headers and the hash of its bytes, which are in the database.
     """
 
-    def __init__(self, directory: Path, *, clock: Clock, daily: bool = False) -> None:
-        self._directory, self._clock, self._daily = directory, clock, daily
+    def __init__(self, file: Path, *, clock: Clock, daily: bool = False) -> None:
+        self._file, self._clock, self._daily = file, clock, daily
 
     def send(self, messages: Sequence[OutboxMessage]) -> None:
         lines: dict[str, list[bytes]] = {}
         for message in messages:
             lines.setdefault(message.channel, []).append(_line(message))
         try:
-            self._directory.mkdir(parents=True, exist_ok=True)
+            self._file.parent.mkdir(parents=True, exist_ok=True)
             for channel, of_channel in lines.items():
                 with self._path(channel).open("a+b") as file:
                     _end_torn_line(file)
@@ -35,14 +36,15 @@ class JsonLinesSink:
                     file.flush()
                     os.fsync(file.fileno())
         except OSError as error:
-            raise Unavailable(f"could not append to {self._directory}: {error}; check disk and permissions") from error
+            raise Unavailable(f"could not append to {self._file}: {error}; check disk and permissions") from error
 
     def close(self) -> None:
         """Nothing is kept open."""
 
     def _path(self, channel: str) -> Path:
         day = f"-{self._clock.now():%Y-%m-%d}" if self._daily else ""
-        return self._directory / f"{channel}{day}.jsonl"
+        kind = "" if channel == "results" else f".{channel}"
+        return self._file.with_name(f"{self._file.stem}{day}{kind}{self._file.suffix}")
 
 
 def _line(message: OutboxMessage) -> bytes:
