@@ -61,8 +61,8 @@ class BankError(StreamAdError):
 
 
 class TaskExists(StreamAdError):
-    def __init__(self, task: str) -> None:
-        super().__init__(f"task {task!r} exists already; choose another name, or see it with `stream-ad tasks`")
+    def __init__(self, task: str, hint: str = "or see it with `stream-ad tasks`") -> None:
+        super().__init__(f"task {task!r} exists already; choose another name, {hint}")
 
 
 class UnknownTask(StreamAdError):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from stream_ad.adapters.heldout import HeldoutFolder, read_heldout
-from stream_ad.adapters.image_folders import ImageFolder, PictureCache, find_pictures
+from stream_ad.adapters.image_folders import ImageFolder, find_pictures, try_pictures
 from stream_ad.adapters.masks import read_roi
 from stream_ad.domain.evaluation import Half
 from stream_ad.domain.images import ImageSet, Mask, Picture
@@ -21,6 +21,8 @@ from stream_ad.services.adaptation import Heldout, TaskImages
 #: fewer give no threshold that means anything (`services.learning`)
 MIN_LEARNED = 4
 MIN_APART = 2
+#: pictures decoded before a job is queued: a few seconds of work
+MAX_TRIED = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,8 @@ class TaskImageReader:
         apart = 0 if held is not None else max(round(self._share * len(files)), MIN_APART)
         if len(files) - apart < MIN_LEARNED:
             raise TooFewImages(task.id, MIN_LEARNED + (MIN_APART if held is None else 0), len(files))
-        PictureCache(max_pixels=self._max_pixels, cache_mb=0.0).read(files[0])
+        # spread evenly, and all of a small folder; the job decodes the rest
+        try_pictures(files[:: -(-len(files) // MAX_TRIED)], max_pixels=self._max_pixels)
         summary = f"{len(files)} pictures in {normals.folder}"
         if heldout is not None:
             # of an MVTec-like data set only this part is held out; its training pictures lie beside it

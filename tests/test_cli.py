@@ -1,6 +1,7 @@
 """The commands as a person uses them: what they say, what they refuse and how, and with which exit code."""
 
 import json
+import logging
 import os
 import signal
 import sqlite3
@@ -47,6 +48,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, value in TINY.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(logging.getLogger("stream_ad"), "propagate", True)  # put back for the tests that read the log
     return tmp_path
 
 
@@ -124,7 +126,11 @@ def test_every_command_and_option_has_a_help_text(name):
         assert (getattr(parameter, "help", None) or "").strip(), f"{name}: {parameter.name} has no help"
 
 
-@pytest.mark.parametrize("name", [name for name, command in ALL.items() if not getattr(command, "commands", None)])
+@pytest.mark.parametrize(
+    "name",
+    # the demo writes a configuration of its own
+    [name for name, command in ALL.items() if not getattr(command, "commands", None) and name != "stream-ad demo"],
+)
 def test_every_command_takes_a_configuration_file(name):
     assert any("--config" in parameter.opts for parameter in ALL[name].params)
 
@@ -225,6 +231,14 @@ def test_the_doctor_is_content_with_a_fresh_place_and_says_what_is_missing(run, 
     assert "run `stream-ad init`" in worried.out
 
 
+def test_the_doctor_says_each_thing_once(run, ready, monkeypatch):
+    monkeypatch.setenv("STREAM_AD_BACKBONE__ID", "ViT-B-16/openai")
+    worried = run("doctor")
+    assert worried.code == 1
+    assert worried.out.count("stream-ad weights pull") == 1
+    assert worried.out.count("not looked at: needs the backbone") == 2
+
+
 def test_the_doctor_finds_a_broker_that_does_not_answer(run, ready, monkeypatch):
     monkeypatch.setenv("STREAM_AD_STREAM__SOURCE", "kafka")
     monkeypatch.setenv("STREAM_AD_KAFKA__BOOTSTRAP", "127.0.0.1:1")
@@ -256,18 +270,18 @@ def test_a_folder_without_images_is_refused(run, ready):
 
 def test_a_text_file_named_png_is_refused_by_name(run, ready):
     folder = paint(ready / "disc", "disc", 12)
-    (folder / "000.png").write_text("not a picture")
+    (folder / "007.png").write_text("not a picture")
     message = refused_task(run, "--images", "disc")
-    assert "000.png" in message
+    assert "007.png" in message
     assert "needed a JPEG, PNG" in message
 
 
 def test_a_truncated_image_is_refused_by_name(run, ready):
     folder = paint(ready / "disc", "disc", 12)
-    whole = (folder / "000.png").read_bytes()
-    (folder / "000.png").write_bytes(whole[: len(whole) // 2])
+    whole = (folder / "007.png").read_bytes()
+    (folder / "007.png").write_bytes(whole[: len(whole) // 2])
     message = refused_task(run, "--images", "disc")
-    assert "000.png" in message
+    assert "007.png" in message
     assert "damaged or truncated" in message
 
 
@@ -301,6 +315,16 @@ def test_a_duplicate_task_name_is_refused(run, ready):
     refused = run("add-task", "disc", "--images", "disc")
     assert refused.code == 2
     assert "task 'disc' exists already" in refused.err
+
+
+def test_a_name_whose_job_came_to_nothing_says_how_to_go_on(run, ready):
+    paint(ready / "disc", "disc", 12)
+    assert run("add-task", "disc", "--images", "disc").code == 0
+    assert run("jobs", "cancel", 1).code == 0
+    refused = run("add-task", "disc", "--images", "disc")
+    assert refused.code == 2
+    assert "its job 1 (cancelled)" in refused.err
+    assert "`stream-ad jobs retry 1`" in refused.err
 
 
 def test_a_name_that_is_no_name_is_refused(run, ready):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from stream_ad.adapters.decode import decode, pixel_sha256
 from stream_ad.domain.images import Picture
@@ -20,6 +20,8 @@ NOT_NORMAL = {
     *("bad", "ng", "nok", "anomaly", "anomalies", "anomalous"),
 }
 SHOWN = 3  # files that a message names
+
+Look = TypeVar("Look")
 
 
 class ImageFolder:
@@ -134,15 +136,8 @@ def scan(files: Sequence[Path], cache: PictureCache, check: Callable[[Path, Pict
             check(file, picture)
         return pixel_sha256(picture)
 
-    # decoders release the interpreter's lock
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        looks = list(pool.map(look, files))
-    bad = [str(found) for found in looks if isinstance(found, UndecodableImage)]
-    if bad:
-        raise UndecodableImage(
-            f"{len(bad)} of {len(files)} files are no usable pictures: {'; '.join(bad[:SHOWN])}"
-            f"{'; ...' if len(bad) > SHOWN else ''}. Remove or replace them, then try again"
-        )
+    looks = _in_threads(look, files)
+    _refuse(looks)
     first: dict[str, Path] = {}
     duplicates: dict[Path, Path] = {}
     for file, found in zip(files, looks, strict=True):
@@ -150,6 +145,39 @@ def scan(files: Sequence[Path], cache: PictureCache, check: Callable[[Path, Pict
         if kept is not file:
             duplicates[file] = kept
     return Scan(kept=list(first.values()), ids=list(first), duplicates=duplicates)
+
+
+def try_pictures(files: Sequence[Path], *, max_pixels: int) -> None:
+    """Nothing, when every one of the files is a picture.
+
+    Raises:
+        UndecodableImage: some are not; names the first ones.
+    """
+    cache = PictureCache(max_pixels=max_pixels, cache_mb=0.0)
+
+    def look(file: Path) -> UndecodableImage | None:
+        try:
+            cache.read(file)
+        except UndecodableImage as error:
+            return error
+        return None
+
+    _refuse(_in_threads(look, files))
+
+
+def _in_threads(look: Callable[[Path], Look], files: Sequence[Path]) -> list[Look]:
+    # decoders release the interpreter's lock
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        return list(pool.map(look, files))
+
+
+def _refuse(looks: Sequence[object]) -> None:
+    bad = [str(found) for found in looks if isinstance(found, UndecodableImage)]
+    if bad:
+        raise UndecodableImage(
+            f"{len(bad)} of {len(looks)} files are no usable pictures: {'; '.join(bad[:SHOWN])}"
+            f"{'; ...' if len(bad) > SHOWN else ''}. Remove or replace them, then try again"
+        )
 
 
 def find_pictures(folder: Path) -> list[Path]:

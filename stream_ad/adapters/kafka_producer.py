@@ -57,7 +57,7 @@ class SafeProducer:
         try:
             producer = self._connected()
             futures = [
-                producer.send(m.topic, key=m.key, value=m.value, headers=list(m.headers.items())) for m in messages
+                producer.send(m.topic, key=m.key, value=_sendable(m), headers=list(m.headers.items())) for m in messages
             ]
             producer.flush(timeout=self.options.delivery_timeout_ms / 1000)
             for future in futures:
@@ -98,3 +98,8 @@ class SafeProducer:
                 producer.close(timeout=1)
             except KafkaError as error:  # its flush fails when the broker is away
                 log.info("producer closed with messages unsent: %s", error)
+
+
+def _sendable(message: Outgoing) -> bytes | None:
+    """The value; an empty one when there is neither key nor value, which the client refuses to send."""
+    return b"" if message.value is None and message.key is None else message.value

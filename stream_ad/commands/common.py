@@ -48,8 +48,9 @@ def out() -> Console:
 
 
 def err() -> Console:
-    """Where messages and progress go."""
-    return Console(stderr=True, highlight=False)
+    """Where messages and progress go; as `out`."""
+    console = Console(stderr=True, highlight=False)
+    return console if console.is_terminal else Console(stderr=True, highlight=False, width=100_000)
 
 
 @dataclass(slots=True)
@@ -110,6 +111,7 @@ def log_to_terminal(console: Console | None = None) -> None:
     """Show this package's log on stderr."""
     logger = logging.getLogger("stream_ad")
     logger.setLevel(logging.INFO)
+    logger.propagate = False  # a library that logs gives the root a handler, and every line would come twice
     if not logger.handlers:
         console = console or err()
         if console.is_terminal:

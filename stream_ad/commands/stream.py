@@ -90,6 +90,15 @@ def publish(
     rate: Annotated[
         float | None, typer.Option("--rate", help="Pictures a second. Default: as fast as the broker takes them.")
     ] = None,
+    reference_above_mb: Annotated[
+        float | None,
+        typer.Option(
+            "--reference-above-mb",
+            min=0,
+            help="Send larger pictures as a reference to their file, which scorers must see under the same path and"
+            " allow (stream.reference_roots); 0 sends all so. Default: three quarters of kafka.max_request_mb.",
+        ),
+    ] = None,
     config: ConfigOption = None,
 ) -> None:
     """The camera's side: send the pictures of a folder to the Kafka topic."""
@@ -98,12 +107,14 @@ def publish(
 
     app = open_app(config)
     log_to_terminal()
+    largest_mb = 0.75 * app.settings.kafka.max_request_mb if reference_above_mb is None else reference_above_mb
     options = PublishOptions(
         topic=app.settings.kafka.topic,
         camera=camera,
         product=product,
         rate=rate,
         watch=watch,
+        reference_above_bytes=round(largest_mb * 1024**2),
         settle_s=app.settings.stream.settle_s,
     )
     with err().status("sending") as status:

@@ -97,7 +97,7 @@ def add_task(
     )
     app.make_database()
     if any(known.id == task.id for known in app.database.tasks.all()):
-        raise TaskExists(task.id)
+        raise task_exists(app, task.id)
     checked = app.check_folders(
         task, images=images, heldout=heldout, roi=roi, detector=detector.value if detector else None
     )
@@ -111,6 +111,18 @@ def add_task(
     console.print(coloured(f"{ended.state}: {ended.message}", COLOURS.get(ended.state)))
     if ended.state is not JobState.PUBLISHED:
         raise typer.Exit(SOMETHING_WRONG)
+
+
+def task_exists(app: App, task: TaskId) -> TaskExists:
+    """The refusal of a name; a job that came to nothing is named, because it can run again under that name."""
+    latest = next((job for job in app.database.jobs.all() if job.task == task), None)
+    if latest is None or latest.state.open or latest.state is JobState.PUBLISHED:
+        return TaskExists(task)
+    return TaskExists(
+        task,
+        f"or put right what its job {latest.id} ({latest.state}) says, `stream-ad jobs show {latest.id}`, and run that"
+        f" again with the same folders: `stream-ad jobs retry {latest.id}`",
+    )
 
 
 def wait_for(app: App, job: Job) -> Job:

@@ -18,7 +18,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 
 from stream_ad.domain.bank import MemoryBank
 from stream_ad.domain.images import Picture
-from stream_ad.domain.message import DeadLetter, ImageMessage
+from stream_ad.domain.message import DeadLetter, ImageMessage, Record
 from stream_ad.domain.ports import BankRepository, Clock, ResultRepository, Sink, Source
 from stream_ad.domain.result import Inspection, InspectionResult, Verdict
 from stream_ad.errors import BankError, DatabaseError, DataError, StreamAdError, Unavailable
@@ -239,6 +239,8 @@ class Stream:
             return None
 
     def _count(self, results: Sequence[InspectionResult], letters: Sequence[DeadLetter]) -> None:
+        for letter in letters:
+            log.warning("%s is a dead letter (%s): %s", _name(letter.record), letter.stage, letter.reason)
         self.counters.received += len(results) + len(letters)
         self.counters.scored += len(results)
         self.counters.batches += 1
@@ -327,3 +329,10 @@ def result_of(
         scored_at=at,
         overlay=overlay,
     )
+
+
+def _name(record: Record) -> str:
+    """What people call a record: the sender's name for it, and its place in the stream."""
+    subject = record.headers.get("ce_subject", b"").decode(errors="replace")
+    place = f"{record.topic}/{record.partition}/{record.offset}"
+    return f"{subject} ({place})" if subject else place

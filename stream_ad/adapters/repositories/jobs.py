@@ -125,7 +125,7 @@ class SqlJobRepository:
                 session.flush()
             except IntegrityError as error:
                 raise JobError(
-                    f"task {task!r} has another open job already; wait for it or cancel it: see `stream-ad jobs`"
+                    f"task {task!r} has another open job already; wait for it or cancel it: see `stream-ad jobs list`"
                 ) from error
             return job_of(row)
 
@@ -212,7 +212,7 @@ def end_as_published(session: Session, job: Job, worker: str, *, version: int, m
 def _row(session: Session, job_id: int, *, lock: bool = True) -> JobRow:
     row = session.get(JobRow, job_id, with_for_update=lock)
     if row is None:
-        raise JobError(f"there is no job {job_id}; see `stream-ad jobs`")
+        raise JobError(f"there is no job {job_id}; see `stream-ad jobs list`")
     return row
 
 
