@@ -53,7 +53,7 @@ def test_results_are_published_with_a_stable_id_and_schema():
     assert line.results.outbox(10) == []
 
 
-def test_a_bad_picture_is_put_aside_with_its_bytes_and_the_stream_goes_on():
+def test_a_bad_picture_is_put_aside_with_its_bytes_and_the_stream_goes_on(caplog):
     line = Line()
     line.put(10)
     line.log.append(b"no picture", key=b"k", headers={"camera": b"c"})
@@ -68,6 +68,7 @@ def test_a_bad_picture_is_put_aside_with_its_bytes_and_the_stream_goes_on():
     }
     assert letters["images", 0, 1].record.value == b"no picture"
     assert counters.dead_letters == Counter(decode=1, message=1)
+    assert "images/0/1 is a dead letter (decode): needed a JPEG" in caplog.text
     assert line.committed == 4
     dead = next(message for message in line.sink.sent if message.id == "dead-letter:images/0/1")
     assert (dead.channel, dead.key, dead.value) == ("dead-letters", b"k", b"no picture")
