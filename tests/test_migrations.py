@@ -11,25 +11,23 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine, inspect
 from storage_kit import database, dead_letter, outbox_message, publish, result, url  # noqa: F401
 
 from stream_ad.adapters.database import (
     Transactions,
-    alembic_config,
     check_revision,
-    head,
     make_engine,
     open_database,
     revision,
     upgrade,
 )
+from stream_ad.adapters.migrations import alembic_config, head, revisions
 from stream_ad.adapters.storage import Database
-from stream_ad.adapters.tables import Base
+from stream_ad.adapters.tables import REVISION, Base
 from stream_ad.errors import DatabaseError, Unavailable
 
-REVISIONS = [script.revision for script in ScriptDirectory.from_config(alembic_config()).walk_revisions()][::-1]
+REVISIONS = revisions()
 
 
 def migrate_to(url: str, target: str) -> None:
@@ -44,6 +42,10 @@ def migrate_to(url: str, target: str) -> None:
 def differences(engine: Engine) -> list[Any]:
     with engine.connect() as connection:
         return compare_metadata(MigrationContext.configure(connection), Base.metadata)
+
+
+def test_the_tables_name_the_newest_migration() -> None:
+    assert head() == REVISION
 
 
 @pytest.mark.parametrize("start", [None, *REVISIONS])
@@ -178,7 +180,7 @@ def test_a_database_that_is_not_there_says_how_to_make_one(tmp_path: Path) -> No
 
 def test_an_older_database_says_what_came_and_how_to_upgrade(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     came = upgrade(url)
-    monkeypatch.setattr("stream_ad.adapters.database.head", lambda: "9999")
+    monkeypatch.setattr("stream_ad.adapters.database.REVISION", "9999")
     for create in (False, True):  # never upgraded on the spot: other processes may be running
         assert f"is at revision {came}, this program needs 9999" in refusal(url, create=create)
         assert "stream-ad init" in refusal(url, create=create)

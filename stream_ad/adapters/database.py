@@ -10,14 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, inspect, make_url
 from sqlalchemy.orm import Session
 
 from stream_ad.adapters.column_types import to_json
+from stream_ad.adapters.tables import REVISION
 from stream_ad.errors import DatabaseError, Unavailable
 
 BUSY_TIMEOUT_MS = 10_000
@@ -66,14 +63,9 @@ def upgrade(url: str) -> str:
 def revision(engine: Engine) -> str | None:
     """The revision that the database is at; None: it was never set up."""
     with engine.connect() as connection:
-        return MigrationContext.configure(connection).get_current_revision()
-
-
-def head() -> str:
-    """The revision that this program needs."""
-    found = ScriptDirectory.from_config(alembic_config()).get_current_head()
-    assert found is not None, "no migrations are installed"
-    return found
+        if not inspect(connection).has_table("alembic_version"):
+            return None
+        return connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
 
 
 def check_revision(engine: Engine) -> str:
@@ -82,13 +74,13 @@ def check_revision(engine: Engine) -> str:
     Raises:
         DatabaseError: it is older, newer, or no database of ours.
     """
-    current, needed = revision(engine), head()
-    if current == needed:
-        return needed
+    current = revision(engine)
+    if current == REVISION:
+        return REVISION
     _refuse_strangers(engine, current)
     came = f"is at revision {current}" if current else "is empty"
     raise DatabaseError(
-        f"database {shown(engine.url)} {came}, this program needs {needed};"
+        f"database {shown(engine.url)} {came}, this program needs {REVISION};"
         " stop all stream-ad processes, back it up and run `stream-ad init` to upgrade it"
     )
 
@@ -123,16 +115,6 @@ def make_engine(url: str, *, create: bool) -> Engine:
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
     return engine
-
-
-def alembic_config() -> Config:
-    """Alembic's configuration, without a file: the migrations of the wheel or of the checkout."""
-    package = Path(__file__).resolve().parents[1]
-    installed = package / "_migrations"
-    config = Config()
-    location = installed if installed.is_dir() else package.parent / "migrations"
-    config.set_main_option("script_location", str(location).replace("%", "%%"))
-    return config
 
 
 def shown(url: URL) -> str:
@@ -219,7 +201,8 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def _migrate(engine: Engine) -> None:
-    config = alembic_config()
+    from stream_ad.adapters.migrations import migrate
+
     with engine.connect().execution_options(stream_ad_writes=True) as connection:
         sqlite = engine.dialect.name == "sqlite"
         if sqlite:
@@ -230,8 +213,7 @@ def _migrate(engine: Engine) -> None:
             with connection.begin():
                 if not sqlite:  # two programs starting at once
                     connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7241)")
-                config.attributes["connection"] = connection
-                command.upgrade(config, "head")
+                migrate(connection)
                 if sqlite and (broken := connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()):
                     raise DatabaseError(
                         f"upgrading {shown(engine.url)} would break references of {len(broken)} rows"
@@ -254,15 +236,16 @@ def _is_empty(engine: Engine) -> bool:
 
 
 def _refuse_strangers(engine: Engine, current: str | None) -> None:
-    known = {script.revision for script in ScriptDirectory.from_config(alembic_config()).walk_revisions()}
+    from stream_ad.adapters.migrations import revisions
+
     if current is None and not _is_empty(engine):
         raise DatabaseError(
             f"{shown(engine.url)} holds tables of another program and none of ours; name a database of its own"
         )
-    if current is not None and current not in known:
+    if current is not None and current not in revisions():
         raise DatabaseError(
             f"database {shown(engine.url)} is at revision {current}, which this program does not know (it needs"
-            f" {head()}): it was written by a newer stream-ad; install that version, or restore a backup"
+            f" {REVISION}): it was written by a newer stream-ad; install that version, or restore a backup"
         )
 
 

@@ -37,6 +37,9 @@ from stream_ad.domain.evaluation import Half
 from stream_ad.domain.job import JobKind, JobState
 from stream_ad.domain.result import Verdict
 
+#: the migration that makes these tables; looked up here, because asking Alembic takes as long as a light command
+REVISION = "0001"
+
 OPEN_JOB = text(is_one_of("state", tuple(state for state in JobState if state.open)))
 
 
