@@ -1,7 +1,7 @@
 """`stream-ad serve`: a stream of records in, verdicts out, each exactly once in the database.
 
-poll -> decode -> inspect -> overlays -> ONE transaction {results, dead letters, outbox} -> commit the source
--> relay the outbox -> take a newer bank, if there is one -> poll ...
+poll -> decode -> take a newer bank, if there is one -> inspect -> overlays -> ONE transaction {results, dead letters,
+outbox} -> commit the source -> relay the outbox -> poll ...
 
 A crash between any two of these loses nothing: what was not committed comes again and overwrites its own rows; what
 was not relayed is still in the outbox.
@@ -150,8 +150,9 @@ class Stream:
         return self.counters
 
     def _step(self, intake: Intake) -> int:
-        self._take_other_bank()
         batch = self._patiently("source", intake.next, intake)
+        # after the wait, not before it: a bank published meanwhile judges what came after it
+        self._take_other_bank()
         if batch:
             intake.ahead()
             results, letters = self._judge(batch, intake)
