@@ -4,10 +4,11 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -18,7 +19,7 @@ from rich.markup import escape
 from stream_ad.app import App
 from stream_ad.commands.common import COLOURS as STATE_COLOURS
 from stream_ad.commands.common import coloured, err, job_bar
-from stream_ad.config import load_settings
+from stream_ad.config import Settings, load_settings
 from stream_ad.demo import write_product
 from stream_ad.demo.contact_sheet import contact_sheet
 from stream_ad.demo.products import PRODUCTS
@@ -63,11 +64,19 @@ class Line:
 class Story:
     """The demo from an empty folder to a report."""
 
-    def __init__(self, console: Console, output: Path, data: Path | None, backbone: str) -> None:
+    def __init__(
+        self,
+        console: Console,
+        output: Path,
+        data: Path | None,
+        backbone: str,
+        settings: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
         self.console = console
         self.output = output
         self.data = data
         self.backbone = backbone
+        self.chosen = settings or {}
         self.started = time.monotonic()
         self.sent = 0
 
@@ -178,8 +187,8 @@ class Story:
         self.output.mkdir(parents=True, exist_ok=True)
         (self.output / MARKER).touch()
 
-    def _settings(self):
-        chosen = {
+    def _settings(self) -> Settings:
+        chosen: dict[str, Any] = {
             "data_dir": "state",
             "backbone": {"id": self.backbone},
             "stream": {"settle_s": 0.1, "overlays": "all"},
@@ -188,6 +197,8 @@ class Story:
         if self.backbone.startswith("local-dir:"):
             folder = Path(self.backbone.removeprefix("local-dir:")).absolute()
             chosen["backbone"] = {"id": f"local-dir:{folder}"}
+        for section, values in self.chosen.items():
+            chosen[section] = {**chosen.get(section, {}), **values}
         file = self.output / "config.yaml"
         file.write_text(yaml.safe_dump(chosen))
         return load_settings(file)

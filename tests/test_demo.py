@@ -1,0 +1,49 @@
+"""The demo's whole story on three small product lines: the real jobs, gate, daemon and report."""
+
+import io
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from stream_ad.commands.demo_story import Story
+from stream_ad.demo import PRODUCTS, write_product
+from stream_ad.errors import ConfigError, NoImages
+
+SMALL = {
+    "backbone": {"image_size": 96},
+    "detector": {"coreset_rows": 64, "cmpmb": {"prompt_steps": 1, "text_steps": 2}},
+}
+
+
+@pytest.mark.timeout(600)
+def test_products_are_learned_while_the_stream_runs_and_a_poisoned_job_is_refused(tmp_path):
+    for name in ("blister", "cloth", "insulator"):
+        product = replace(PRODUCTS[name], defects=PRODUCTS[name].defects[:2])
+        write_product(tmp_path / "products", product, train=10, good=6, per_defect=2, seed=1, size=96)
+    told = io.StringIO()
+    story = Story(Console(file=told, width=200), tmp_path / "out", tmp_path / "products", "tiny", SMALL)
+
+    assert story.tell()
+    text = told.getvalue()
+    assert text.count("published: bank ") == 3
+    assert "rejected: " in text
+    assert "bank 3 stays in use" in text
+    assert "bank 2: a good insulator is" in text
+    assert "bank 3: a good insulator is" in text
+    html = (tmp_path / "out" / "report.html").read_text()
+    assert "insulator" in html
+    assert (tmp_path / "out" / "report.json").stat().st_size > 0
+
+
+def test_the_demo_deletes_nothing_of_others(tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="name an empty or new folder"):
+        Story(Console(file=io.StringIO()), tmp_path, None, "tiny").tell()
+    assert (tmp_path / "thesis.txt").exists()
+
+
+def test_data_without_products_are_said(tmp_path):
+    (tmp_path / "data").mkdir()
+    with pytest.raises(NoImages, match="two or more products in MVTec layout"):
+        Story(Console(file=io.StringIO()), tmp_path / "out", tmp_path / "data", "tiny").tell()
