@@ -236,7 +236,7 @@ class Story:
         with bar:
             app.worker(watch=watch).run(until=lambda: not app.database.jobs.get(job.id).state.open)
         job = app.database.jobs.get(job.id)
-        self.console.print(coloured(f"{job.state}: {job.message}", STATE_COLOURS.get(job.state)))
+        self.console.print(coloured(job.message, STATE_COLOURS.get(job.state)))
         if job.state is JobState.FAILED:
             raise JobError(f"the job of {line.name} failed: {job.message}")
         return job
@@ -313,7 +313,7 @@ class Story:
                 rows.setdefault(result.task, []).append(np.asarray(Image.open(result.overlay).convert("RGB")))
         target = self.output / "overlays.png"
         if rows:
-            Image.fromarray(contact_sheet(sorted(rows.items()), cell=280)).save(target)
+            Image.fromarray(contact_sheet(sorted(rows.items()), cell=360)).save(target)
         return target
 
     def _say(self, text: str) -> None:

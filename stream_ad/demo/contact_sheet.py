@@ -22,7 +22,7 @@ def contact_sheet(
     captions: Sequence[Sequence[str]] = (),
     cell: int = 160,
 ) -> AnyPicture:
-    """The rows' pictures in a grid, each fitted into a square of `cell` pixels without distortion.
+    """The rows' pictures in a grid, each fitted into a square of `cell` pixels without distortion; a row is as high as its highest.
 
     `columns` are headings from the left; `captions` stand under the pictures, row by row. Rows may differ in length.
 
@@ -38,24 +38,27 @@ def contact_sheet(
     below = 16 if captions else 0
     top = GAP + (HEADING if columns else 0)
     width = label_width + across * (cell + GAP)
-    height = top + len(rows) * (cell + below + GAP)
+    fitted_rows = [[_fitted(picture, cell) for picture in pictures] for _, pictures in rows]
+    heights = [max((len(picture) for picture in fitted), default=cell) for fitted in fitted_rows]
+    height = top + sum(heights) + len(rows) * (below + GAP)
 
     sheet = Image.new("RGB", (width, height), BACKGROUND)
     draw = ImageDraw.Draw(sheet)
     for column, heading in enumerate(columns):
         text = _fitting(heading, font, cell)
         draw.text((label_width + column * (cell + GAP) + cell // 2, top // 2 + 2), text, TEXT, font, anchor="mm")
-    for row, (label, pictures) in enumerate(rows):
-        y = top + row * (cell + below + GAP)
-        draw.text((GAP, y + cell // 2), label, TEXT, font, anchor="lm")
-        for column, picture in enumerate(pictures):
+    y = top
+    for row, (label, _) in enumerate(rows):
+        tall = heights[row]
+        draw.text((GAP, y + tall // 2), label, TEXT, font, anchor="lm")
+        for column, fitted in enumerate(fitted_rows[row]):
             x = label_width + column * (cell + GAP)
-            fitted = _fitted(picture, cell)
-            offset = (cell - fitted.shape[1]) // 2, (cell - fitted.shape[0]) // 2
+            offset = (cell - fitted.shape[1]) // 2, (tall - fitted.shape[0]) // 2
             sheet.paste(Image.fromarray(fitted), (x + offset[0], y + offset[1]))
             if row < len(captions) and column < len(captions[row]):
                 text = _fitting(captions[row][column], small, cell)
-                draw.text((x + cell // 2, y + cell + below // 2 + 1), text, TEXT, small, anchor="mm")
+                draw.text((x + cell // 2, y + tall + below // 2 + 1), text, TEXT, small, anchor="mm")
+        y += tall + below + GAP
     return np.array(sheet)
 
 
