@@ -362,7 +362,11 @@ class App:
             evaluations[Half.REGRESSION],
             made_at=self.clock.now(),
             promises={entry.task.id: Promise.of(entry) for entry in bank},
-            reasons={job.id: job.message or "" for job in self.database.jobs.all() if job.state is JobState.REJECTED},
+            reasons={
+                job.id: (job.message or "").partition(": ")[2]
+                for job in self.database.jobs.all()
+                if job.state is JobState.REJECTED
+            },
             active_version=bank.version,
             max_forgetting=self.settings.gate.max_forgetting,
         )
