@@ -20,7 +20,13 @@ from stream_ad.errors import ConfigError
 
 PREFIX = "STREAM_AD_"
 # read elsewhere, or by the tests; no settings
-RESERVED = ("STREAM_AD_CONFIG", "STREAM_AD_DATASETS", "STREAM_AD_WEIGHTS", "STREAM_AD_TEST_BOOTSTRAP")
+RESERVED = (
+    "STREAM_AD_CONFIG",
+    "STREAM_AD_DATASETS",
+    "STREAM_AD_WEIGHTS",
+    "STREAM_AD_TEST_BOOTSTRAP",
+    "STREAM_AD_TEST_POSTGRES",
+)
 
 Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]

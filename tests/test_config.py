@@ -7,7 +7,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from stream_ad.config import Settings, environment_name, known_keys, load_settings
+from stream_ad.config import RESERVED, Settings, environment_name, known_keys, load_settings
 from stream_ad.detectors.cmpmb import CmpmbOptions
 from stream_ad.detectors.patchcore import PatchCoreOptions
 from stream_ad.detectors.registry import DETECTORS
@@ -166,7 +166,7 @@ def test_a_mistake_in_the_environment_is_explained(monkeypatch, name, value, mes
     assert message in complaint()
 
 
-@pytest.mark.parametrize("name", ["STREAM_AD_DATASETS", "STREAM_AD_WEIGHTS", "STREAM_AD_TEST_BOOTSTRAP"])
+@pytest.mark.parametrize("name", sorted(set(RESERVED) - {"STREAM_AD_CONFIG"}))
 def test_variables_of_the_tests_are_no_settings(monkeypatch, name):
     monkeypatch.setenv(name, "somewhere")
     load_settings()

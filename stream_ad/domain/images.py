@@ -8,8 +8,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-Picture = UInt8[np.ndarray, "height width 3"]
-"""A decoded picture, RGB, 8 bits a channel, of any size."""
+Picture = UInt8[np.ndarray, "_height _width 3"]
+"""A decoded picture, RGB, 8 bits a channel, of any size: those of one batch need not agree, hence the underscores."""
 
 Mask = Bool[np.ndarray, "height width"]
 
