@@ -117,6 +117,7 @@ class Stream:
         self._uncommitted: dict[tuple[str, int], int] = {}
         self._failures_in_a_row = 0
         self._bank_due = clock.now()
+        self._bank_retry = clock.now()
         self._stop = threading.Event()
 
     def run(self, stop: threading.Event, *, idle_s: float | None = None) -> Counters:
@@ -152,7 +153,7 @@ class Stream:
     def _step(self, intake: Intake) -> int:
         batch = self._patiently("source", intake.next, intake)
         # after the wait, not before it: a bank published meanwhile judges what came after it
-        self._take_other_bank()
+        self._take_other_bank(at_once=bool(batch))
         if batch:
             intake.ahead()
             results, letters = self._judge(batch, intake)
@@ -261,10 +262,13 @@ class Stream:
         self._uncommitted.clear()
         self.counters.last_commit_at = self._clock.now()
 
-    def _take_other_bank(self) -> None:
-        """Follow the active bank, forwards or back. One that cannot be had leaves the present one in use."""
+    def _take_other_bank(self, *, at_once: bool) -> None:
+        """Follow the active bank, forwards or back. One that cannot be had leaves the present one in use.
+
+        Asked before every batch, and once in `bank_poll_s` while nothing comes.
+        """
         now = self._clock.now()
-        if now < self._bank_due:
+        if now < self._bank_retry or (now < self._bank_due and not at_once):
             return
         self._bank_due = now + timedelta(seconds=self._options.bank_poll_s)
         try:
@@ -275,7 +279,7 @@ class Stream:
         except (Unavailable, BankError, DatabaseError) as error:
             log.error("bank %d stays in use: %s", self._inspector.bank.version, error)
             self.counters.retries["bank"] += 1
-            self._bank_due = now + timedelta(seconds=self._options.backoff_max_s)
+            self._bank_retry = now + timedelta(seconds=self._options.backoff_max_s)
             return
         self.counters.bank_swaps += 1
         log.info("bank %d is in use", version)
