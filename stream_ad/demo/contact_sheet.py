@@ -4,27 +4,26 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-BACKGROUND, TEXT = (24, 26, 29), (238, 238, 238)
-#: of any shape: two pictures of one sheet may differ
-AnyPicture = UInt8[np.ndarray, "_ _ 3"]
+from stream_ad.domain.images import Picture
 
+BACKGROUND, TEXT = (24, 26, 29), (238, 238, 238)
 GAP = 6
 HEADING = 22
 
 
 def contact_sheet(
-    rows: Sequence[tuple[str, Sequence[AnyPicture]]],
+    rows: Sequence[tuple[str, Sequence[Picture]]],
     *,
     columns: Sequence[str] = (),
     captions: Sequence[Sequence[str]] = (),
     cell: int = 160,
-) -> AnyPicture:
-    """The rows' pictures in a grid, each fitted into a square of `cell` pixels without distortion; a row is as high as its highest.
+) -> Picture:
+    """The rows' pictures in a grid, each fitted into a square of `cell` pixels without distortion.
 
-    `columns` are headings from the left; `captions` stand under the pictures, row by row. Rows may differ in length.
+    A row is as high as its highest picture. `columns` are headings from the left; `captions` stand under the
+    pictures, row by row. Rows may differ in length.
 
     Raises:
         ValueError: there is no row, or `cell` is below 16.
@@ -62,7 +61,7 @@ def contact_sheet(
     return np.array(sheet)
 
 
-def _fitted(picture: AnyPicture, cell: int) -> AnyPicture:
+def _fitted(picture: Picture, cell: int) -> Picture:
     height, width = picture.shape[:2]
     scale = cell / max(height, width)
     shape = max(1, round(width * scale)), max(1, round(height * scale))
