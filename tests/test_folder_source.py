@@ -1,11 +1,13 @@
 """A watched folder: only complete pictures, each once, whatever their names and writers do."""
 
+import logging
 import os
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from stream_ad.adapters.folder_scan import Found
 from stream_ad.adapters.folder_source import HASHED_AT_ONCE, FolderSource
 from stream_ad.adapters.in_memory import InMemoryLedger, ManualClock
 from stream_ad.domain.message import DeadLetter, Record
@@ -164,3 +166,52 @@ def test_a_folder_that_is_away_is_unavailable_and_taken_up_again(folder):
         source.poll(10, 0.0)
     away.rename(folder.path)
     assert subjects(source.poll(10, 3.0)) == ["a.png"]
+
+
+class Locked(FolderSource):
+    """A source that may not read the pictures whose names begin with "locked"."""
+
+    def __init__(self, *args, **options) -> None:
+        super().__init__(*args, **options)
+        self.locked, self.tries = True, 0
+
+    def _hash(self, file: Found) -> str:
+        if self.locked and file.path.startswith("locked"):
+            self.tries += 1
+            raise PermissionError(13, "Permission denied", file.path)
+        return super()._hash(file)
+
+
+def locked_source(folder: Folder) -> Locked:
+    return Locked(folder.path, folder.ledger, folder.clock, topic="line-1", settle_s=1.0)
+
+
+def test_an_unreadable_file_is_named_once_and_tried_ever_more_seldom_until_it_can_be_read(folder, caplog):
+    folder.write("locked.png", age_s=50)
+    source = locked_source(folder)
+    with caplog.at_level(logging.WARNING):
+        assert source.poll(10, 600.0) == []
+    assert len(caplog.records) == 1
+    assert "locked.png" in caplog.text
+    # after 0.5, 1, 2 ... 32 s, then each minute: not the 3,000 times of a look every 0.2 s
+    assert 14 <= source.tries <= 17
+    source.locked = False
+    assert subjects(source.poll(10, 61.0)) == ["locked.png"]
+
+
+def test_an_unreadable_file_that_was_replaced_is_tried_at_once(folder):
+    folder.write("locked.png", b"old", age_s=50)
+    source = locked_source(folder)
+    source.poll(10, 300.0)
+    source.locked = False
+    folder.write("locked.png", b"newer")
+    assert [record.value for record in source.poll(10, 2.0)] == [b"newer"]
+
+
+def test_many_unreadable_files_keep_no_new_file_waiting(folder):
+    for number in range(HASHED_AT_ONCE + 10):
+        folder.write(f"locked-{number}.png", age_s=1000)
+    source = locked_source(folder)
+    source.poll(10, 5.0)
+    folder.write("new.png", b"new")
+    assert subjects(source.poll(10, 3.0)) == ["new.png"]

@@ -9,6 +9,7 @@ import stat
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 from stream_ad.adapters.folder_scan import FolderScan, Found
 from stream_ad.domain.message import Record
@@ -21,6 +22,16 @@ SCAN_EVERY_S = 0.2
 #: files hashed between two looks at the folder, so that a restart on a full folder does not keep new files waiting
 HASHED_AT_ONCE = 200
 LAG_LIMIT = 10_000
+#: a file that cannot be read is tried again after the first delay, then after twice the one before, up to the second
+RETRY_FIRST_S, RETRY_AT_MOST_S = 0.5, 60.0
+
+
+class Unreadable(NamedTuple):
+    """A file that could not be read, as it was then."""
+
+    file: Found
+    delay_s: float
+    again: datetime
 
 
 class FolderSource:
@@ -45,6 +56,7 @@ class FolderSource:
         self._next_scan: datetime | None = None
         #: as they were when they were last hashed; no need to read them again
         self._hashed: dict[str, Found] = {}
+        self._unreadable: dict[str, Unreadable] = {}
         self._known_paths: set[str] | None = None
         self._position = 0  # the offset after the last one polled
         self._in_hand: list[int] = []  # polled, not committed
@@ -91,7 +103,10 @@ class FolderSource:
         now = self._clock.now()
         if self._next_scan is not None and now < self._next_scan:
             return
-        found = [file for file in self._scan.complete(now) if self._hashed.get(file.path) != file]
+        complete = self._scan.complete(now)
+        paths = {file.path for file in complete}
+        self._unreadable = {path: failed for path, failed in self._unreadable.items() if path in paths}
+        found = [file for file in complete if self._hashed.get(file.path) != file and not self._waits(file, now)]
         known = self._known_paths
         if known is None:
             known = self._known_paths = {path for path, _ in self._ledger.known(self._topic)}
@@ -101,8 +116,9 @@ class FolderSource:
         for file in found[:HASHED_AT_ONCE]:
             try:
                 hashed.append((file, self._hash(file)))
+                self._unreadable.pop(file.path, None)
             except OSError as error:
-                log.warning("cannot read %s yet: %s", file.path, error)
+                self._put_off(file, error)
         if hashed:
             self._ledger.register(self._topic, [(file.path, sha256) for file, sha256 in hashed], now)
             self._hashed |= {file.path: file for file, _ in hashed}
@@ -110,6 +126,18 @@ class FolderSource:
             # a folder of 100,000 files takes a while to look at; look for at most a fifth of the time
             took_s = (self._clock.now() - now).total_seconds()
             self._next_scan = self._clock.now() + timedelta(seconds=max(SCAN_EVERY_S, 4 * took_s))
+
+    def _waits(self, file: Found, now: datetime) -> bool:
+        """Whether it is too early to try an unreadable file again; one that changed since is tried at once."""
+        failed = self._unreadable.get(file.path)
+        return failed is not None and failed.file == file and now < failed.again
+
+    def _put_off(self, file: Found, error: OSError) -> None:
+        before = self._unreadable.get(file.path)
+        if before is None:
+            log.warning("cannot read %s yet: %s; it is tried again until it can be read", file.path, error)
+        delay_s = RETRY_FIRST_S if before is None else min(2 * before.delay_s, RETRY_AT_MOST_S)
+        self._unreadable[file.path] = Unreadable(file, delay_s, self._clock.now() + timedelta(seconds=delay_s))
 
     def _hash(self, file: Found) -> str:
         with (self._folder / file.path).open("rb") as stream:
