@@ -47,7 +47,13 @@ class BankModel:
                     f"task {entry.task.id!r} was learned with features {entry.features}, this program is set to "
                     f"{backbone.spec}: set backbone.id and backbone.image_size to the former, or adapt the task again"
                 )
-            detector_of(entry.detector, detectors)
+            wanted = [feature_block, detector_of(entry.detector, detectors).top_k]
+            made = list(map(int, entry.arrays.get("read_out", ())))
+            if made != wanted:
+                raise BankError(
+                    f"task {entry.task.id!r} was learned with [detector.feature_block, detector.top_k] = {made}, this "
+                    f"program is set to {wanted}: its threshold would mean nothing. Set them back, or adapt it again"
+                )
         self.backbone = backbone
         self.detectors = detectors
         self.bank = bank

@@ -320,3 +320,37 @@ def test_the_bank_does_not_depend_on_the_order_of_arrival(tmp_path):
             drain(database)
             hashes.add(database.banks.load().sha256)
     assert len(hashes) == 1
+
+
+def test_held_out_pictures_that_changed_since_are_refused(database):
+    """Ranks move when a folder changes: a picture that was learned could become one that judges."""
+    kit.queue(database, "screw")
+    drain(database)
+    job = kit.queue(database, "tile")
+
+    def one_less(task, payload):
+        images = kit.pictures(task, payload)
+        if task.id != "screw":
+            return images
+        return replace(images, heldout=images.heldout._replace(test=kit.HeldNumbers(images.heldout.test.ids[1:])))
+
+    drain(database, kit.work(read=one_less))
+    ended = database.jobs.get(job.id)
+    assert ended.state is JobState.FAILED
+    assert "the held-out pictures of task 'screw' are not those" in ended.message
+    assert database.banks.active_version() == 1
+
+
+def test_a_picture_held_out_for_one_task_is_not_learned_by_another(database):
+    kit.queue(database, "screw")
+    drain(database)
+    job = kit.queue(database, "tile")
+
+    def greedy(task, payload):
+        images = kit.pictures(task, payload)
+        return replace(images, normals=kit.Numbers([*images.normals.ids, "screw-t3"])) if task.id == "tile" else images
+
+    drain(database, kit.work(read=greedy))
+    ended = database.jobs.get(job.id)
+    assert ended.state is JobState.FAILED
+    assert "1 of the 11 training pictures of 'tile' are held-out pictures of 'screw'" in ended.message

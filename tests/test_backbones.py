@@ -129,6 +129,14 @@ def test_cached_features_are_the_same_and_bounded():
     assert cached._bytes <= 20_000
 
 
+def test_the_cache_counts_what_it_holds():
+    cached = CachedBackbone(tiny())
+    cached.encode(pixels(), [3])
+    cached.encode(pixels(), [3, 5], embedding=True)
+    cached.encode(pixels()[[0, 0, 1]], [5], dense=True)
+    assert cached._bytes == sum(tensor.nbytes for tensor in cached._kept.values())
+
+
 def test_tiny_is_the_same_model_every_time():
     one, two = tiny_module.tiny_model().state_dict(), tiny_module.tiny_model().state_dict()
     assert all(torch.equal(one[name], two[name]) for name in one)

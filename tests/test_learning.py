@@ -58,3 +58,12 @@ def test_too_few_images_and_odd_names_are_said():
         Task(id=TaskId("two words"), class_name="x")
     with pytest.raises(ConfigError, match="between 0 and 1"):
         Task(id=TaskId("nut"), class_name="x", false_alarm_rate=5.0)
+
+
+@pytest.mark.parametrize(("side", "rows"), [(96, slice(40, 41)), (96, slice(41, 44)), (700, slice(301, 303))])
+def test_a_thin_region_of_interest_is_learned(side, rows):
+    roi = np.zeros((side, side), bool)
+    roi[rows] = True
+    entry = learned(NUT, Pictures(GOOD[:6]), "patchcore", roi=roi)
+    assert np.isfinite(entry.calibration.scores).all()
+    assert np.isfinite(entry.calibration.map_peaks).all()

@@ -78,6 +78,8 @@ class CachedBackbone:
         return tensor
 
     def _put(self, key: tuple[bytes, str], tensor: Tensor) -> None:
+        if (old := self._kept.pop(key, None)) is not None:  # a part of what was asked for was known
+            self._bytes -= old.nbytes
         self._kept[key] = tensor
         self._bytes += tensor.nbytes
         while self._bytes > self.max_bytes:

@@ -36,6 +36,8 @@ class Detector(Protocol):
     min_images: int
     #: each branch's weight in the fused score, summing to 1
     branches: Mapping[str, float]
+    #: patches whose mean score is the image score
+    top_k: int
 
     def adapt(
         self, task: Task, normals: ImageSet, *, roi: Mask | None, seed: int, progress: Progress

@@ -31,9 +31,11 @@ def calibrate(
     score_scales, map_scales = {}, {}
     for branch, weight in weights.items():
         scores = np.concatenate([part.scores[branch].numpy() for part in raw]).astype(np.float64)
-        pixels = np.concatenate([part.maps[branch][:, ::MAP_STRIDE, ::MAP_STRIDE].numpy().ravel() for part in raw])
+        pixels = _inside(raw, branch, MAP_STRIDE)
+        if not len(pixels):  # a region of interest that falls between the strides
+            pixels = _inside(raw, branch, 1)
         score_scales[branch] = BranchScale(*center_and_scale(scores), weight)
-        map_scales[branch] = BranchScale(*center_and_scale(pixels[np.isfinite(pixels)].astype(np.float64)), weight)
+        map_scales[branch] = BranchScale(*center_and_scale(pixels), weight)
     fused = [_fuse(part, score_scales, map_scales) for part in raw]
     return Calibration(
         score_scales=score_scales,
@@ -58,6 +60,12 @@ def apply(raw: RawPrediction, entries: Sequence[BankEntry]) -> Calibrated:
         scores.append(fused.scores)
         maps.append(fused.maps)
     return Calibrated(np.concatenate(scores), np.concatenate(maps))
+
+
+def _inside(raw: Sequence[RawPrediction], branch: str, stride: int) -> Float64[np.ndarray, " pixels"]:
+    """Map values inside the region of interest, every `stride`-th pixel each way."""
+    pixels = np.concatenate([part.maps[branch][:, ::stride, ::stride].numpy().ravel() for part in raw])
+    return pixels[np.isfinite(pixels)].astype(np.float64)
 
 
 def _fuse(

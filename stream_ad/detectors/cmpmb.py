@@ -72,6 +72,7 @@ class Cmpmb:
     def __init__(self, backbone: Backbone, options: CmpmbOptions = CmpmbOptions()) -> None:
         self.backbone = backbone
         self.options = options
+        self.top_k = options.top_k
         self._regions: OrderedDict[bytes, Int[Tensor, " patches"]] = OrderedDict()  # the folds share most pictures
         visual = 1 - options.text_weight
         self.branches: Mapping[str, float] = (
@@ -104,7 +105,7 @@ class Cmpmb:
         branches = {"visual": self._visual(views, entries)}
         if any("text_embeddings" in entry.arrays for entry in entries):
             branches["text"] = self._text(views, entries)
-        return score_patches(branches, entries, self.backbone.spec.image_size, self.options.top_k)
+        return score_patches(branches, entries, self.backbone.spec.image_size, self.top_k)
 
     def _visual(self, views: Views, entries: Sequence[BankEntry]) -> list[Float[Tensor, "grid grid"]]:
         """S_V: distance to the nearest row of F, under the task's visual prompts."""

@@ -35,6 +35,7 @@ class PatchCore:
     def __init__(self, backbone: Backbone, options: PatchCoreOptions = PatchCoreOptions()) -> None:
         self.backbone = backbone
         self.options = options
+        self.top_k = options.top_k
 
     def adapt(
         self, task: Task, normals: ImageSet, *, roi: Mask | None, seed: int, progress: Progress
@@ -57,4 +58,4 @@ class PatchCore:
         grids = [
             patch_distances(image, entry, self.backbone.grid) for image, entry in zip(features, entries, strict=True)
         ]
-        return score_patches({"visual": grids}, entries, self.backbone.spec.image_size, self.options.top_k)
+        return score_patches({"visual": grids}, entries, self.backbone.spec.image_size, self.top_k)

@@ -53,7 +53,7 @@ class Calibration:
     map_peaks: Float64[np.ndarray, " n"]
     #: distance of each image to the task's keys (routing)
     key_distances: Float64[np.ndarray, " n"]
-    #: cosine distance of each image's final embedding to the nearest one of the task (refusal)
+    #: cosine distance to the task's nearest final embedding, of the same images with a defect painted on (refusal)
     embedding_distances: Float64[np.ndarray, " n"]
     out_of_fold: bool
 

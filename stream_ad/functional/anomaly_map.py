@@ -39,12 +39,19 @@ def top_mean(
 
 
 def resize_roi(roi: Bool[np.ndarray, "height width"], size: int) -> Bool[np.ndarray, "size size"]:
-    """The region of interest stretched to a square, pixel by nearest pixel."""
-    return cv2.resize(roi.astype(np.uint8), (size, size), interpolation=cv2.INTER_NEAREST).astype(bool)
+    """The region of interest stretched to a square by area: a pixel counts from one half on.
+
+    A region too thin for any pixel to reach one half keeps every pixel that it touches, so that none vanishes.
+    """
+    return _covered(roi, size)
 
 
 def roi_patches(roi: Bool[np.ndarray, "height width"], grid: int) -> Bool[np.ndarray, " patches"]:
     """Which patches count: those at least half inside, or, when there is none, those that touch the region."""
-    share = cv2.resize(roi.astype(np.float32), (grid, grid), interpolation=cv2.INTER_AREA).ravel()
+    return _covered(roi, grid).ravel()
+
+
+def _covered(roi: Bool[np.ndarray, "height width"], cells: int) -> Bool[np.ndarray, "cells cells"]:
+    share = cv2.resize(roi.astype(np.float32), (cells, cells), interpolation=cv2.INTER_AREA)
     inside = share >= 0.5
     return inside if inside.any() else share > 0

@@ -224,7 +224,9 @@ def _to_uint8(values: Float[np.ndarray, "n 3"]) -> Colours:
 def _stretch(
     roi: Bool[np.ndarray, "roi_height roi_width"], height: int, width: int
 ) -> Bool[np.ndarray, "{height} {width}"]:
-    return cv2.resize(roi.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST).astype(bool)
+    share = cv2.resize(roi.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
+    inside = share >= 0.5
+    return inside if inside.any() else share > 0  # a thin region keeps every pixel that it touches
 
 
 DrawRegion = Callable[[Shape, Region | None, tuple[int, int], float, np.random.Generator], Region]

@@ -105,7 +105,7 @@ def adapt_and_publish(job: Job, worker: str, storage: Storage, work: Work, clock
     heldout = {task.id: images.heldout}
     for _ in range(MAX_RACES):
         try:
-            return _evaluate_and_publish(job, worker, storage, work, clock, progress, entry, heldout)
+            return _evaluate_and_publish(job, worker, storage, work, clock, progress, entry, images.normals, heldout)
         except _LostRace as race:
             log.info("job %s: %s; evaluating once more", job.id, race)
     raise BankError(
@@ -126,6 +126,7 @@ def _evaluate_and_publish(
     clock: Clock,
     progress: Progress,
     entry: BankEntry,
+    learned: ImageSet,
     heldout: dict[TaskId, Heldout],
 ) -> Outcome:
     active = storage.banks.load()
@@ -133,6 +134,8 @@ def _evaluate_and_publish(
     for task in candidate.entries:
         if task not in heldout:
             heldout[task] = _heldout_of(task, storage, work)
+            _check_unmoved(active.entries[task], heldout[task])
+            check_apart(job.task, learned, task, heldout[task])
     halves = {task: heldout[task].regression for task in candidate.entries}
     provenance = {**work.provenance, "heldout": {task: split_hash(half.ids) for task, half in halves.items()}}
     history = _Comparable(storage.evaluations.all(Half.REGRESSION), provenance)
@@ -260,6 +263,37 @@ def check_disjoint(task: TaskId, images: TaskImages) -> None:
         )
     if regression & test:
         raise OverlappingSplits(f"task {task!r}: {len(regression & test)} held-out pictures are in both halves")
+
+
+def check_apart(task: TaskId, learned: ImageSet, other: TaskId, heldout: Heldout) -> None:
+    """Nothing that a new task learns is held out for an old one.
+
+    Raises:
+        OverlappingSplits: a picture (its decoded pixels) is in both.
+    """
+    if shared := set(learned.ids) & {*heldout.regression.ids, *heldout.test.ids}:
+        raise OverlappingSplits(
+            f"{len(shared)} of the {len(learned)} training pictures of {task!r} are held-out pictures of {other!r};"
+            " take them out of the training folder: they are another product, or that product's figures would flatter"
+        )
+
+
+def _check_unmoved(entry: BankEntry, heldout: Heldout) -> None:
+    """The held-out pictures of an old task are still those of its own job.
+
+    They are divided and, without --heldout, set apart by rank: one picture more or less in the folder moves others,
+    and a picture that was learned could become one that judges.
+
+    Raises:
+        DataError: they are others.
+    """
+    for half, pictures in ((Half.REGRESSION, heldout.regression), (Half.TEST, heldout.test)):
+        if entry.splits.get(half.value) != split_hash(pictures.ids):
+            raise DataError(
+                f"the held-out pictures of task {entry.task.id!r} are not those that it was judged by when it was "
+                "learned: its folders have changed. Put back what was removed, take out what was added, then "
+                "`stream-ad jobs retry`"
+            )
 
 
 class _Comparable:

@@ -8,6 +8,7 @@ from stream_ad.backbones.base import Backbone
 from stream_ad.backbones.views import Views
 from stream_ad.detectors.base import Detector, RawPrediction
 from stream_ad.detectors.calibrated import calibrate
+from stream_ad.detectors.memory import entry_roi
 from stream_ad.domain.bank import BankEntry, Calibration
 from stream_ad.domain.images import ImageSet, Mask, Subset, split_hash
 from stream_ad.domain.ports import Progress
@@ -111,6 +112,8 @@ def _adapt(
 ) -> dict[str, np.ndarray]:
     arrays = dict(detector.adapt(task, normals, roi=roi, seed=task.seed, progress=progress))
     arrays |= make_keys(backbone, normals, block=feature_block, seed=task.seed)
+    # what is read out must be the same when it is scored: another block or another mean is another score
+    arrays["read_out"] = np.array([feature_block, detector.top_k])
     if roi is not None:
         arrays["roi"] = np.ascontiguousarray(roi)
     return arrays
@@ -132,7 +135,7 @@ def _measure(
         measured.raw.append(detector.predict(views, [entry] * len(views)))
         measured.keys.extend(key_distances(views, entry.arrays, block=feature_block).keys.tolist())
         # refusal must let defective parts through, and real defects are not to be had: painted ones stand in
-        painted = Views(backbone, [perturb(picture, rng)[0] for picture in pictures])
+        painted = Views(backbone, [perturb(picture, rng, roi=entry_roi(entry))[0] for picture in pictures])
         distances = key_distances(painted, entry.arrays, block=feature_block)
         measured.embeddings.extend(distances.embedding.tolist())
 
