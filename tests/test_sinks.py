@@ -1,8 +1,10 @@
 """What is sent is there when `send` returns."""
 
 import json
+import logging
 import threading
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -112,6 +114,42 @@ def test_a_dead_letter_that_is_too_large_goes_without_its_bytes_and_the_others_w
     assert sent[b"1"].value is None
     assert dict(sent[b"1"].headers)["stream_ad.value_omitted"] == b"30000"
     assert sent[b"2"].value == b"small"
+
+
+@pytest.mark.needs_broker
+def test_a_dead_letter_whose_key_or_headers_are_too_large_goes_with_its_reason_alone(bootstrap, topic):
+    options = KafkaProducerOptions(bootstrap=bootstrap, max_message_bytes=20_000)
+    long_key = replace(a_dead_letter(b"1", offset=1), key=b"k" * 30_000)
+    letter = a_dead_letter(b"22", offset=2)
+    long_header = replace(letter, headers={**letter.headers, "camera": b"c" * 30_000})
+    with closing(KafkaSink(options, results_topic=topic, dead_letter_topic=topic)) as sink:
+        sink.send([long_key, long_header, a_dead_letter(b"small", offset=3)])
+    sent = {dict(r.headers)["__connect.errors.offset"]: r for r in read_all(bootstrap, topic, 3)}
+    for offset, size in ((b"1", b"1"), (b"2", b"2")):
+        headers = dict(sent[offset].headers)
+        assert sent[offset].key is None
+        assert not sent[offset].value
+        assert "camera" not in headers
+        assert headers["__connect.errors.exception.message"].decode() == "no picture: ü"
+        assert headers["stream_ad.value_omitted"] == size
+    assert sent[b"3"].value == b"small"
+
+
+@pytest.mark.needs_broker
+def test_a_message_that_is_too_large_in_any_form_is_logged_and_holds_up_no_other(bootstrap, topic, caplog):
+    options = KafkaProducerOptions(bootstrap=bootstrap, max_message_bytes=20_000)
+    letter = a_dead_letter(offset=1)
+    reason = {**letter.headers, "__connect.errors.exception.message": b"r" * 30_000}
+    result = replace(a_result(2), key=b"k" * 30_000)
+    sink = KafkaSink(options, results_topic=topic, dead_letter_topic=topic)
+    with closing(sink), caplog.at_level(logging.ERROR):
+        sink.send([replace(letter, headers=reason), result, a_dead_letter(b"small", offset=3)])
+    (only,) = read_all(bootstrap, topic, 2, timeout_s=3.0)
+    assert only.value == b"small"
+    first, second = [record.getMessage() for record in caplog.records if record.name.startswith("stream_ad")]
+    assert "no message about t/1/1" in first
+    assert "no message about result:folder:/line 1/0/2" in second
+    assert "the database has it" in first
 
 
 def test_a_broker_that_is_away_is_unavailable_and_each_attempt_leaves_nothing_behind():

@@ -1,17 +1,26 @@
 """Results and dead letters to Kafka topics."""
 
+import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
 from stream_ad.adapters.kafka_producer import KafkaProducerOptions, Outgoing, SafeProducer
 from stream_ad.domain.message import OutboxMessage
 from stream_ad.errors import ConfigError, DataError
+
+log = logging.getLogger(__name__)
+
+ERROR_HEADERS = "__connect.errors."
+OMITTED = "stream_ad.value_omitted"
 
 
 class KafkaSink:
     """`domain.ports.Sink`: channel "results" to one topic, "dead-letters" to another.
 
     A dead letter that is too large for the broker is sent without its bytes, and the header
-    `stream_ad.value_omitted` tells their number; the database has them.
+    `stream_ad.value_omitted` tells their number; the database has them. One whose key or own headers are too large
+    too is sent with nothing but the reason. What is refused even so is logged and left out, so that it does not keep
+    all later messages waiting.
     """
 
     def __init__(self, options: KafkaProducerOptions, *, results_topic: str, dead_letter_topic: str) -> None:
@@ -37,8 +46,23 @@ class KafkaSink:
         )
 
     def _send_without_value_if_needed(self, message: Outgoing) -> None:
-        try:
-            self._producer.send([message])
-        except DataError:
-            omitted = {**message.headers, "stream_ad.value_omitted": str(len(message.value or b"")).encode()}
-            self._producer.send([Outgoing(topic=message.topic, key=message.key, value=None, headers=omitted)])
+        omitted = {OMITTED: str(len(message.value or b"")).encode()}
+        reason = {name: value for name, value in message.headers.items() if name.startswith(ERROR_HEADERS)}
+        attempts = [message, replace(message, value=None, headers={**message.headers, **omitted})]
+        if reason:
+            attempts.append(replace(message, key=None, value=None, headers={**reason, **omitted}))
+        refusal = ""
+        for attempt in attempts:
+            try:
+                self._producer.send([attempt])
+                return
+            except DataError as error:
+                refusal = str(error)
+        parts = [reason.get(f"{ERROR_HEADERS}{name}", b"?") for name in ("topic", "partition", "offset")]
+        about = b"/".join(parts) if reason else message.headers.get("ce_id", b"a result")
+        log.error(
+            "topic %s got no message about %s: too large even without its value; the database has it. %s",
+            message.topic,
+            about[:200].decode(errors="replace"),
+            refusal,
+        )
