@@ -56,7 +56,7 @@ def run(detector: str, folders: Sequence[Path], state: Path, backbone: str, shar
             app.__dict__["backbone"] = shared[0]  # frozen features are the same: computed once for all detectors
         shared[:] = [app.backbone]
         for folder in folders:
-            name = folder.name.split("_", 1)[-1].replace("_", " ")
+            name = folder.name.replace("_", " ")
             task = Task(id=TaskId(folder.name), class_name=name, false_alarm_rate=0.05)
             checked = app.check_folders(task, images=folder / "train" / "good", heldout=folder, roi=None, detector=None)
             job = app.database.tasks.add(task, JobKind.ADAPT, checked.payload, app.clock.now())

@@ -46,4 +46,40 @@ def test_the_demo_deletes_nothing_of_others(tmp_path):
 def test_data_without_products_are_said(tmp_path):
     (tmp_path / "data").mkdir()
     with pytest.raises(NoImages, match="two or more products in MVTec layout"):
-        Story(Console(file=io.StringIO()), tmp_path / "out", tmp_path / "data", "tiny").tell()
+        story_of(tmp_path, "data").tell()
+
+
+def test_data_that_are_no_folder_are_said(tmp_path):
+    (tmp_path / "data.zip").touch()
+    with pytest.raises(NoImages, match="does not exist"):
+        story_of(tmp_path, "data").tell()
+    with pytest.raises(NoImages, match="is a file"):
+        story_of(tmp_path, "data.zip").tell()
+
+
+def test_folders_that_lack_a_part_of_a_product_are_named_and_the_others_shown(tmp_path):
+    data = tmp_path / "data"
+    for picture in ("train/good", "test/good", "test/bent"):
+        touch(data / "metal_nut" / picture / "0.png")
+    for picture in ("train/good", "test/good"):
+        touch(data / "cable" / picture / "0.png")
+    touch(data / "bottle" / "train" / "good" / "0.png")
+    touch(data / "bottle" / "test" / "broken" / "notes.txt")
+    with pytest.raises(NoImages, match="Got 1; bottle lacks test/good, defects in test; cable lacks defects in test"):
+        story_of(tmp_path, "data").tell()
+
+    touch(data / "bottle" / "test" / "broken" / "0.png")
+    touch(data / "bottle" / "test" / "good" / "0.png")
+    told = io.StringIO()
+    lines = story_of(tmp_path, "data", told)._lines()
+    assert [(line.name, line.class_name) for line in lines] == [("bottle", "bottle"), ("metal_nut", "metal nut")]
+    assert "left out: cable lacks defects in test" in told.getvalue()
+
+
+def story_of(tmp_path, data: str, told: io.StringIO | None = None) -> Story:
+    return Story(Console(file=told or io.StringIO(), width=200), tmp_path / "out", tmp_path / data, "tiny")
+
+
+def touch(file):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch()

@@ -16,6 +16,7 @@ from PIL import Image
 from rich.console import Console
 from rich.markup import escape
 
+from stream_ad.adapters.image_folders import find_pictures, require_folder
 from stream_ad.app import App
 from stream_ad.commands.common import COLOURS as STATE_COLOURS
 from stream_ad.commands.common import coloured, err, job_bar
@@ -33,6 +34,7 @@ from stream_ad.evaluation.report import to_html, to_json
 MARKER = ".stream-ad-demo"
 TRAIN, GOOD, PER_DEFECT = 28, 16, 4  # pictures rendered per product: to learn from, held out
 SHOWN_GOOD, SHOWN_DEFECTS = 2, 2  # pictures per product and round that the camera sends
+SHOWN_LEFT_OUT = 5  # folders that a message names
 PATIENCE_S = 120.0  # for the daemon to start, and for a round of pictures
 
 #: what the rendered products must reach, on the test half; measured figures lie above by a margin
@@ -206,20 +208,34 @@ class Story:
     def _lines(self) -> list[Line]:
         """The product lines; the last one is the stranger."""
         if self.data is not None:
-            folders = sorted(path for path in self.data.iterdir() if (path / "train" / "good").is_dir())
-            if len(folders) < 2:
-                raise NoImages(f"needed two or more products in MVTec layout in {self.data}, got {len(folders)}")
-            lines = [_line(folder, folder.name.split("_", 1)[-1].replace("_", " ")) for folder in folders]
+            lines = [_line(folder, folder.name.replace("_", " ")) for folder in self._products(self.data)]
         else:
             root = self.output / "products"
             for product in PRODUCTS.values():
                 write_product(root, product, train=TRAIN, good=GOOD, per_defect=PER_DEFECT, seed=1)
             lines = [_line(root / product.name, product.class_name) for product in PRODUCTS.values()]
         for line in lines:
-            count = sum(1 for _ in line.images.iterdir())
+            count = len(find_pictures(line.images))
             self.console.print(f"{line.name:<20} {count} good pictures to learn from", markup=False)
         self.console.print(f"kept back as a stranger: {lines[-1].name}", markup=False)
         return lines
+
+    def _products(self, data: Path) -> list[Path]:
+        """The folders that hold a whole product; the others are named."""
+        folders = sorted(path for path in require_folder(data).iterdir() if path.is_dir() and path.name[0] != ".")
+        lacks = {folder: missing for folder in folders if (missing := _missing(folder))}
+        whole = [folder for folder in folders if folder not in lacks]
+        left_out = [f"{folder.name} lacks {', '.join(missing)}" for folder, missing in lacks.items()]
+        if len(whole) < 2:
+            raise NoImages(
+                f"needed two or more products in MVTec layout in {data}: a folder for each, with pictures in "
+                f"train/good, test/good and a folder per kind of defect in test. Got {len(whole)}"
+                f"{''.join(f'; {text}' for text in left_out[:SHOWN_LEFT_OUT])}"
+                f"{'; ...' if len(left_out) > SHOWN_LEFT_OUT else ''}"
+            )
+        for text in left_out:
+            self.console.print(f"left out: {text}", markup=False)
+        return whole
 
     def _add(self, app: App, line: Line, *, heldout: bool = True) -> Job:
         """What `stream-ad add-task ... --wait` does."""
@@ -321,16 +337,23 @@ class Story:
         self.console.print(f"\n[bold]== {escape(text)}[/]  [dim]{elapsed:.0f} s[/]")
 
 
-def _line(folder: Path, class_name: str) -> Line:
-    def files(kind: Path) -> list[Path]:
-        return sorted(kind.iterdir())
+def _defects(folder: Path) -> list[list[Path]]:
+    """The held-out pictures of a product's defects, by their kinds."""
+    test = folder / "test"
+    kinds = sorted(path for path in test.iterdir() if path.is_dir() and path.name != "good") if test.is_dir() else []
+    return [pictures for kind in kinds if (pictures := find_pictures(kind))]
 
-    tests = sorted(path for path in (folder / "test").iterdir() if path.is_dir())
-    defects = [files(kind) for kind in tests if kind.name != "good"]
-    mixed = [file for group in zip(*defects, strict=False) for file in group]  # one of each kind, and again
-    return Line(
-        folder.name, class_name, folder / "train" / "good", folder, files(folder / "test" / "good")[:8], mixed[:8]
-    )
+
+def _missing(folder: Path) -> list[str]:
+    """What a product's folder lacks to be shown."""
+    lacks = [part for part in ("train/good", "test/good") if not find_pictures(folder / part)]
+    return lacks if _defects(folder) else [*lacks, "defects in test"]
+
+
+def _line(folder: Path, class_name: str) -> Line:
+    mixed = [file for group in zip(*_defects(folder), strict=False) for file in group]  # one of each kind, and again
+    good = find_pictures(folder / "test" / "good")
+    return Line(folder.name, class_name, folder / "train" / "good", folder, good[:8], mixed[:8])
 
 
 def _verdict(result: InspectionResult) -> str:
