@@ -155,3 +155,12 @@ def test_damaged_bytes_give_a_picture_or_a_refusal_never_another_error(data):
         blob[data.draw(st.integers(0, len(blob) - 1))] = data.draw(st.integers(0, 255))
     with contextlib.suppress(UndecodableImage):
         assert decode(bytes(blob)).dtype == np.uint8
+
+
+def test_a_tiff_whose_list_of_pages_is_damaged_is_refused():
+    blob = bytearray(encoded(Image.fromarray(RAMP), "TIFF"))
+    (start,) = struct.unpack_from("<L", blob, 4)
+    (tags,) = struct.unpack_from("<H", blob, start)
+    struct.pack_into("<L", blob, start + 2 + 12 * tags, len(blob) - 4)  # a second page that ends with the file
+    with pytest.raises(UndecodableImage):
+        decode(bytes(blob))

@@ -54,10 +54,12 @@ def decode(data: bytes, *, max_pixels: int = 50_000_000) -> Picture:
             raise UndecodableImage(
                 f"needed at most {max_pixels:,} pixels, the header says {width} x {height}; send a smaller picture"
             )
-        # MPO is a JPEG with previews behind the picture; any other second frame could be the one that matters
-        if image.format != "MPO" and (frames := getattr(image, "n_frames", 1)) != 1:
-            raise UndecodableImage(f"needed one picture, got a {image.format} file with {frames}; send them one by one")
         try:
+            # MPO is a JPEG with previews behind the picture; any other second frame could be the one that matters
+            if image.format != "MPO" and (frames := getattr(image, "n_frames", 1)) != 1:
+                raise UndecodableImage(
+                    f"needed one picture, got a {image.format} file with {frames}; send them one by one"
+                )
             image.load()
             ImageOps.exif_transpose(image, in_place=True)
             return _rgb8(image)
