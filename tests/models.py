@@ -35,6 +35,12 @@ def detectors() -> dict[str, Detector]:
     return dict(make_detectors(cached(), FAST))
 
 
+@lru_cache(maxsize=1)
+def uncached_detectors() -> dict[str, Detector]:
+    """For what a batch might change: the cache would hand out the same features again."""
+    return dict(make_detectors(tiny(), FAST))
+
+
 def learned(task: Task, pictures: Pictures, detector: str = "cmpmb", *, folds: int = 2, **options) -> BankEntry:
     """An entry; two folds, because each is one more adaptation."""
     return learn(task, pictures, detectors()[detector], cached(), folds=folds, progress=quiet, **options)

@@ -3,12 +3,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from stream_ad.detectors.registry import make_detectors
 from stream_ad.domain.bank import MemoryBank
 from stream_ad.domain.result import Verdict
 from stream_ad.errors import BankError
 from stream_ad.inspection import BankModel
 from stream_ad.services.scoring import Scorer
-from tests.models import cached, detectors, learned
+from tests.models import cached, detectors, learned, tiny, uncached_detectors
 from tests.pictures import NUT, TILE, Pictures, checks, disc, stripes
 
 
@@ -32,6 +33,11 @@ def tile():
 
 def scorer_of(bank):
     return Scorer(lambda bank: BankModel(cached(), detectors(), bank), bank)
+
+
+def uncached_scorer_of(bank):
+    """Computes every pass, so that batches can differ."""
+    return Scorer(lambda bank: BankModel(tiny(), uncached_detectors(), bank), bank)
 
 
 def inspect(scorer, *pictures, declared=None, camera=None):
@@ -76,9 +82,9 @@ def test_a_camera_of_one_product_declares_it(nut, tile):
 def test_untouched_tasks_score_bit_identically_whatever_happens_beside_them(nut, tile):
     """Before and after another task, in any batch, after a rollback: the oracle's scores do not move a bit."""
     pictures = [disc(seed, scratched=seed % 2 == 0) for seed in range(80, 88)]
-    alone = scorer_of(bank_of(nut))
+    alone = uncached_scorer_of(bank_of(nut))
     before = inspect(alone, *pictures, declared="nut")
-    grown = scorer_of(bank_of(nut))
+    grown = uncached_scorer_of(bank_of(nut))
     grown.use(bank_of(nut, tile))
     after = inspect(grown, *pictures, declared="nut")
     one_by_one = [inspect(grown, picture, declared="nut")[0] for picture in pictures]
@@ -90,9 +96,32 @@ def test_untouched_tasks_score_bit_identically_whatever_happens_beside_them(nut,
             np.testing.assert_array_equal(one.map, other.map)
 
 
+def test_a_routed_picture_fares_the_same_alone_and_among_others(nut, tile):
+    scorer = uncached_scorer_of(bank_of(nut, tile))
+    pictures = [disc(80), checks(81), disc(82, scratched=True), stripes(83), checks(84), disc(85), disc(86), stripes(0)]
+    together = inspect(scorer, *pictures)
+    assert {one.verdict for one in together} == {Verdict.OK, Verdict.NG, Verdict.UNKNOWN}
+    for one, picture in zip(together, pictures, strict=True):
+        [alone] = inspect(scorer, picture)
+        assert (alone.task, alone.score, alone.p_value) == (one.task, one.score, one.p_value)
+        assert (alone.verdict, alone.margin) == (one.verdict, one.margin)
+        np.testing.assert_array_equal(alone.map, one.map)
+
+
 def test_a_bank_of_other_features_is_refused_and_the_old_one_stays(nut):
     scorer = scorer_of(bank_of(nut))
     stranger = replace(nut, features=replace(nut.features, weights_sha256="0" * 64))
     with pytest.raises(BankError, match="was learned with features"):
         scorer.use(bank_of(stranger))
     assert inspect(scorer, disc(70))[0].verdict is Verdict.OK
+
+
+@pytest.mark.parametrize(
+    "changed", [{"feature_block": 3}, {"detectors": make_detectors(cached(), {"cmpmb": {"top_k": 1}})}]
+)
+def test_another_read_out_than_the_entrys_is_refused(nut, changed):
+    """The threshold was calibrated on one block and one mean; with others it would let NG parts pass."""
+    with pytest.raises(BankError, match=r"feature_block, detector\.top_k\] = \[5, 3\]"):
+        BankModel(
+            cached(), changed.get("detectors", detectors()), bank_of(nut), feature_block=changed.get("feature_block", 5)
+        )

@@ -34,12 +34,15 @@ class Backbone(Protocol):
     width: int
     #: D, joint width of image and text
     joint_width: int
-    #: width of a text token: the width of learned context
-    text_width: int
     #: patches along each side
     grid: int
     #: what an operator should know: "tiny: untrained" for instance; empty when there is nothing to say
     caveat: str
+
+    @property
+    def text_width(self) -> int:
+        """Width of a text token: the width of learned context."""
+        ...
 
     def preprocess(self, pictures: Sequence[Picture]) -> Float[Tensor, "batch 3 size size"]:
         """Pictures squashed to the input size (never cropped) and normalised, on the backbone's device."""
