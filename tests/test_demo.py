@@ -83,3 +83,10 @@ def story_of(tmp_path, data: str, told: io.StringIO | None = None) -> Story:
 def touch(file):
     file.parent.mkdir(parents=True, exist_ok=True)
     file.touch()
+
+
+def test_data_in_the_output_folder_are_not_deleted(tmp_path):
+    (tmp_path / "out" / "mine").mkdir(parents=True)
+    with pytest.raises(ConfigError, match="which the demo empties"):
+        Story(Console(file=io.StringIO()), tmp_path / "out", tmp_path / "out" / "mine", "tiny").tell()
+    assert (tmp_path / "out" / "mine").is_dir()

@@ -180,6 +180,10 @@ class Story:
     # --- their parts ------------------------------------------------------------------------------
 
     def _clear(self) -> None:
+        if self.data is not None and self.data.absolute().is_relative_to(self.output.absolute()):
+            raise ConfigError(
+                f"--data {self.data} lies in {self.output}, which the demo empties; name another --output"
+            )
         if self.output.exists() and any(self.output.iterdir()):
             if not (self.output / MARKER).exists():
                 raise ConfigError(
