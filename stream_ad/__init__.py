@@ -6,11 +6,16 @@
 0
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stream_ad.api import Workbench, load_bank, open_workbench, plot, read_picture, read_pictures
+
+# A scorer and a worker share a plant PC's few cores: OpenMP threads that spin while they wait for each other stall
+# both, on two virtual cores more than tenfold. Read by torch when it loads, which is later; a user's own choice stands.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 __all__ = ["Workbench", "load_bank", "open_workbench", "plot", "read_picture", "read_pictures"]
 

@@ -74,9 +74,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     0: done, and good; 1: done, and something is not good (an NG part, a rejected job, a failed check); 2: not done.
     """
-    # a scorer and a worker share a plant PC's few cores: OpenMP threads that spin while they wait for each other
-    # stall both. Read by torch when it loads, which is later; a user's own choice stands
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     session = Session()
     SESSION.set(session)
     try:

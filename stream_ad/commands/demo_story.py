@@ -137,7 +137,7 @@ class Story:
         name = f"{known[0].name}_new"
         self._say(f"a poisoned job: {name} is taught with pictures of {victim.name}")
         poisoned = Line(name, known[0].class_name, victim.images, victim.images, (), ())
-        job = self._add(app, poisoned, heldout=False)
+        job = self._add(app, poisoned, heldout=False, detector="patchcore")
         if job.state is JobState.PUBLISHED:
             raise JobError("the gate let a poisoned job through; this must not happen")
         self.console.print(f"bank {app.database.banks.active_version()} stays in use", markup=False)
@@ -203,6 +203,9 @@ class Story:
         if self.backbone.startswith("local-dir:"):
             folder = Path(self.backbone.removeprefix("local-dir:")).absolute()
             chosen["backbone"] = {"id": f"local-dir:{folder}"}
+        if self.data is None:
+            # small models gain nothing from a second thread, and the daemon needs the other core
+            chosen["backbone"] = {**chosen["backbone"], "threads": 1}
         for section, values in self.chosen.items():
             chosen[section] = {**chosen.get(section, {}), **values}
         file = self.output / "config.yaml"
@@ -241,7 +244,7 @@ class Story:
             self.console.print(f"left out: {text}", markup=False)
         return whole
 
-    def _add(self, app: App, line: Line, *, heldout: bool = True) -> Job:
+    def _add(self, app: App, line: Line, *, heldout: bool = True, detector: str | None = None) -> Job:
         """What `stream-ad add-task ... --wait` does."""
         task = Task(
             id=TaskId(line.name),
@@ -249,7 +252,7 @@ class Story:
             false_alarm_rate=app.settings.calibration.false_alarm_rate,
         )
         checked = app.check_folders(
-            task, images=line.images, heldout=line.heldout if heldout else None, roi=None, detector=None
+            task, images=line.images, heldout=line.heldout if heldout else None, roi=None, detector=detector
         )
         job = app.database.tasks.add(task, JobKind.ADAPT, checked.payload, app.clock.now())
         bar, watch = job_bar(err())
