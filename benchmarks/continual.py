@@ -185,9 +185,8 @@ def markdown(report: Mapping[str, Any]) -> str:
             for metric in ("image_auroc", "pixel_ap")
         ]
         lines.append(f"| {task} | " + " | ".join(cells) + " |")
-    for label, key in (("**mean**", "mean"),):
-        cells = [cell(report["detectors"][n][key][m]) for n in names for m in ("image_auroc", "pixel_ap")]
-        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    cells = [cell(report["detectors"][n]["mean"][m]) for n in names for m in ("image_auroc", "pixel_ap")]
+    lines.append("| **mean** | " + " | ".join(cells) + " |")
     lines += ["", "| | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
     rows = {
         "jobs published": lambda d: f"{d['published']} of {len(d['jobs'])}",

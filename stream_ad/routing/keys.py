@@ -1,6 +1,6 @@
 """What recognises a task. Made by the same code for every detector."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -71,11 +71,3 @@ def pooled(arrays: Mapping[str, np.ndarray]) -> Float[np.ndarray, " joint"]:
     """One descriptor of a task for the shortlist: the mean of its embeddings, unit length."""
     mean = np.asarray(arrays["embeddings"]).mean(axis=0)
     return (mean / np.linalg.norm(mean)).astype(np.float32)
-
-
-def distances_to_all(
-    views: Views, tasks: Sequence[Mapping[str, np.ndarray]], *, block: int
-) -> tuple[Float[Tensor, "batch tasks"], Float[Tensor, "batch tasks"]]:
-    """`key_distances` to each task, side by side."""
-    each = [key_distances(views, arrays, block=block) for arrays in tasks]
-    return torch.stack([d.keys for d in each], dim=1), torch.stack([d.embedding for d in each], dim=1)
