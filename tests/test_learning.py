@@ -35,6 +35,16 @@ def test_the_entry_does_not_depend_on_when_or_how_often_it_is_learned(detector):
     np.testing.assert_array_equal(one.calibration.scores, two.calibration.scores)
 
 
+def test_another_seed_is_another_run_and_none_given_is_seed_zero():
+    plain, zero, one, again = (
+        learned(NUT, Pictures(GOOD), "patchcore", **seeded) for seeded in ({}, {"seed": 0}, {"seed": 1}, {"seed": 1})
+    )
+    np.testing.assert_array_equal(plain.arrays["coreset"], zero.arrays["coreset"])
+    np.testing.assert_array_equal(one.arrays["coreset"], again.arrays["coreset"])
+    assert not np.array_equal(zero.arrays["coreset"], one.arrays["coreset"])
+    assert not np.array_equal(zero.calibration.scores, one.calibration.scores)
+
+
 def test_unseen_scores_lie_above_those_of_remembered_images():
     """Why calibration images are never learned: a memory covers its own images."""
     whole = make_detector("patchcore", cached(), {"coreset_rows": 10_000})  # every patch is kept

@@ -31,13 +31,15 @@ def learn(
     feature_block: int = 5,
     folds: int = 5,
     split_from: int = 500,
+    seed: int = 0,
     progress: Progress,
 ) -> BankEntry:
     """The entry of one task, not yet stored (`sha256` is empty).
 
     With at least `split_from` normals a fifth of them is kept for calibration and never learned. Below that every
     image is scored by a memory that left it out (`folds`-fold), and the final memory takes all of them. Seeds derive
-    from the task, so the entry does not depend on when the task arrives.
+    from the task, so the entry does not depend on when the task arrives; `seed` is for repeating a whole run with
+    other draws: starts of the sampling, prompts, painted defects, folds.
 
     Raises:
         TooFewImages: fewer than 4 normals, or than the detector needs.
@@ -45,7 +47,10 @@ def learn(
     needed = max(MIN_IMAGES, detector.min_images + 1)
     if len(normals) < needed:
         raise TooFewImages(task.id, needed, len(normals))
+    own = _mixed(task.seed, seed)
     order = sorted(range(len(normals)), key=lambda index: normals.ids[index])  # by hash: whatever the file names
+    if seed:
+        order = np.random.default_rng(own).permutation(order).tolist()
     parts = [order[fold::folds] for fold in range(min(folds, len(order)))]
     out_of_fold = len(normals) < split_from
     measured = _Measured()
@@ -56,11 +61,11 @@ def learn(
     for fold, held in enumerate(parts):
         rest = sorted(set(range(len(normals))) - set(held))
         stage = _Staged(progress, fold, total)
-        arrays = _adapt(task, Subset(normals, rest), detector, backbone, roi, feature_block, stage)
+        arrays = _adapt(task, Subset(normals, rest), detector, backbone, roi, feature_block, own, stage)
         pseudo = _entry(task, detector, backbone, arrays)
-        _measure(measured, Subset(normals, held), detector, backbone, pseudo, feature_block, task.seed + fold)
+        _measure(measured, Subset(normals, held), detector, backbone, pseudo, feature_block, own + fold)
     if out_of_fold:
-        arrays = _adapt(task, normals, detector, backbone, roi, feature_block, _Staged(progress, total - 1, total))
+        arrays = _adapt(task, normals, detector, backbone, roi, feature_block, own, _Staged(progress, total - 1, total))
     calibration = calibrate(
         measured.raw,
         detector.branches,
@@ -75,6 +80,11 @@ def learn(
         calibration=calibration,
         splits={"fit": split_hash(fit_ids), "calibration": split_hash(held_ids)},
     )
+
+
+def _mixed(task_seed: int, seed: int) -> int:
+    """The seed of a task in one of several runs; run 0 is the one that a plant makes."""
+    return (task_seed + 2_654_435_761 * seed) % (2**31 - 1)  # Knuth's multiplier: near seeds end up far apart
 
 
 class _Measured:
@@ -108,10 +118,11 @@ def _adapt(
     backbone: Backbone,
     roi: Mask | None,
     feature_block: int,
+    seed: int,
     progress: Progress,
 ) -> dict[str, np.ndarray]:
-    arrays = dict(detector.adapt(task, normals, roi=roi, seed=task.seed, progress=progress))
-    arrays |= make_keys(backbone, normals, block=feature_block, seed=task.seed)
+    arrays = dict(detector.adapt(task, normals, roi=roi, seed=seed, progress=progress))
+    arrays |= make_keys(backbone, normals, block=feature_block, seed=seed)
     # what is read out must be the same when it is scored: another block or another mean is another score
     arrays["read_out"] = np.array([feature_block, detector.top_k])
     if roi is not None:
