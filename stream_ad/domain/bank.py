@@ -38,6 +38,14 @@ class BranchScale:
     weight: float
 
 
+def conformal_rank(n: int, alpha: float) -> int:
+    """Which of `n` ascending scores of good images is the threshold: ceil((n + 1)(1 - alpha)), counted from 1.
+
+    Above n, which is when n < 1 / alpha - 1, no score will do: `alpha` cannot be promised (split conformal).
+    """
+    return int(np.ceil((n + 1) * (1 - alpha) - 1e-9))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Calibration:
     """What unseen normal images of a task score. Never fitted: only ranks and quantiles are taken.
@@ -64,18 +72,16 @@ class Calibration:
         `can_promise` is false.
         """
         n = len(self.scores)
-        rank = int(np.ceil((n + 1) * (1 - alpha) - 1e-9))
-        return float(self.scores[min(rank, n) - 1])
+        return float(self.scores[min(conformal_rank(n, alpha), n) - 1])
 
     def map_threshold(self, alpha: float) -> float:
         """The map value that good images' peaks exceed with a share of at most `alpha`."""
         n = len(self.map_peaks)
-        rank = int(np.ceil((n + 1) * (1 - alpha) - 1e-9))
-        return float(self.map_peaks[min(rank, n) - 1])
+        return float(self.map_peaks[min(conformal_rank(n, alpha), n) - 1])
 
     def can_promise(self, alpha: float) -> bool:
         """Whether `alpha` can be promised at all: that takes n >= 1 / alpha - 1 images."""
-        return len(self.scores) + 1 >= 1 / alpha - 1e-9
+        return conformal_rank(len(self.scores), alpha) <= len(self.scores)
 
     def p_value(self, score: float) -> float:
         """Share of good images that score at least this, this one counted: (1 + #{s_i >= s}) / (n + 1)."""
