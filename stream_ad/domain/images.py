@@ -81,6 +81,16 @@ class HeldoutSet(Protocol):
     def defective(self) -> Sequence[bool]: ...
 
 
+@runtime_checkable
+class LabelledSet(HeldoutSet, Protocol):
+    """A held-out set that knows the kind of each picture without opening it."""
+
+    @property
+    def kinds(self) -> Sequence[str]:
+        """ "good", or the kind of defect."""
+        ...
+
+
 def split_hash(ids: Sequence[str]) -> str:
     """One hash for a set of picture ids, whatever their order."""
     return hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()

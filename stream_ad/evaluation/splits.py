@@ -7,27 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import combinations
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from stream_ad.domain.evaluation import Half
-from stream_ad.domain.images import HeldoutImage, HeldoutSet, ImageSet, Mask, Subset
+from stream_ad.domain.images import HeldoutImage, ImageSet, LabelledSet, Mask, Subset
 from stream_ad.errors import DataError, OverlappingSplits
 from stream_ad.functional.perturbation import KINDS, perturb
 
 SYNTHETIC = "synthetic "  # before the kind of a painted defect
 SHOWN = 3  # pairs of files that a message names
-
-
-@runtime_checkable
-class LabelledSet(HeldoutSet, Protocol):
-    """A held-out set that knows the kind of each picture without opening it."""
-
-    @property
-    def kinds(self) -> Sequence[str]:
-        """ "good", or the kind of defect."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
