@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 from stream_ad.adapters import masks
 from stream_ad.adapters.image_folders import PictureCache, Scan, find_pictures, no_images, require_folder, scan
-from stream_ad.adapters.masks import read_mask
-from stream_ad.domain.images import HeldoutImage, Picture
+from stream_ad.adapters.masks import fit_mask, read_mask
+from stream_ad.domain.images import HeldoutImage, Mask, Picture
 from stream_ad.errors import DataError
 
 GOOD = ("good", "ok", "normal")
@@ -38,7 +38,9 @@ class HeldoutFolder:
     """The pictures of a folder with their truth, sorted by file; a `HeldoutSet`.
 
     All pictures and masks are decoded once when `ids` or the length is first asked for, so that what is wrong
-    is known before a job starts. Exact duplicates are left out.
+    is known before a job starts. Exact duplicates are left out. A mask that marks nothing is an error; in a published
+    set (`published`), which nobody can correct, it counts as no mask, and a mask of another size is brought to its
+    picture's.
 
     Raises:
         UndecodableImage: with the first use: files are no pictures.
@@ -46,20 +48,31 @@ class HeldoutFolder:
             good and defective.
     """
 
-    def __init__(self, files: Sequence[HeldoutFile], *, max_pixels: int = 50_000_000, cache_mb: float = 256.0) -> None:
-        self._by_path = {file.picture: file for file in sorted(files)}
-        self._cache = PictureCache(max_pixels=max_pixels, cache_mb=cache_mb)
+    def __init__(
+        self,
+        files: Sequence[HeldoutFile],
+        *,
+        max_pixels: int = 50_000_000,
+        cache_mb: float = 256.0,
+        cache: PictureCache | None = None,
+        published: bool = False,
+    ) -> None:
+        self._by_path = {file.picture: file for file in sorted(files, key=lambda file: file.picture)}
+        self._cache = cache or PictureCache(max_pixels=max_pixels, cache_mb=cache_mb)
+        self._published = published
+        self._blank: set[Path] = set()
 
     def __len__(self) -> int:
         return len(self._scanned.kept)
 
     def __getitem__(self, index: int) -> HeldoutImage:
         file = self._by_path[self._scanned.kept[index]]
+        pixels = self._cache.read(file.picture)
         return HeldoutImage(
             id=self._scanned.ids[index],
-            pixels=self._cache.read(file.picture),
+            pixels=pixels,
             defective=file.kind != "good",
-            mask=None if file.mask is None else read_mask(file.mask),
+            mask=self._read_mask(file, pixels),
             kind=file.kind,
         )
 
@@ -95,7 +108,7 @@ class HeldoutFolder:
     def unmarked(self) -> int:
         """Defective pictures without a mask: they count for image scores, not for pixels."""
         files = [self._by_path[file] for file in self._scanned.kept]
-        return sum(file.kind != "good" and file.mask is None for file in files)
+        return sum(file.kind != "good" and (file.mask is None or file.picture in self._blank) for file in files)
 
     @cached_property
     def _scanned(self) -> Scan:
@@ -108,15 +121,23 @@ class HeldoutFolder:
         return found
 
     def _check_mask(self, file: Path, picture: Picture) -> None:
-        mask_file = self._by_path[file].mask
-        if mask_file is None:
+        mask = self._read_mask(self._by_path[file], picture)
+        if mask is None or mask.any():
             return
-        mask = read_mask(mask_file)
-        if mask.shape != picture.shape[:2]:
-            needed, got = (f"{width} x {height}" for height, width in (picture.shape[:2], mask.shape))
-            raise DataError(f"{mask_file}: needed a mask of its picture's size, {needed}, got {got}")
-        if not mask.any():
+        if not self._published:
+            mask_file = self._by_path[file].mask
             raise DataError(f"{mask_file} is all black, so it marks no defect; remove it, or call its picture good")
+        self._blank.add(file)
+
+    def _read_mask(self, file: HeldoutFile, picture: Picture) -> Mask | None:
+        if file.mask is None or file.picture in self._blank:
+            return None
+        mask, size = read_mask(file.mask), picture.shape[:2]
+        fitted = fit_mask(mask, size) if self._published else mask
+        if fitted is None or fitted.shape != size:
+            needed, got = (f"{width} x {height}" for height, width in (size, mask.shape))
+            raise DataError(f"{file.mask}: needed a mask of its picture's size, {needed}, got {got}")
+        return fitted
 
 
 def read_heldout(folder: Path, *, max_pixels: int = 50_000_000, cache_mb: float = 256.0) -> HeldoutFolder:
@@ -126,13 +147,14 @@ def read_heldout(folder: Path, *, max_pixels: int = 50_000_000, cache_mb: float 
         NoImages: no such folder, or no picture in it.
         DataError: the layout is none of those above, or masks do not have the names of their pictures.
     """
-    files = _heldout_files(require_folder(folder))
+    files = heldout_files(require_folder(folder))
     if not files:
         raise no_images(folder)
     return HeldoutFolder(files, max_pixels=max_pixels, cache_mb=cache_mb)
 
 
-def _heldout_files(folder: Path) -> list[HeldoutFile]:
+def heldout_files(folder: Path) -> list[HeldoutFile]:
+    """The held-out files of a folder, unopened. Raises: DataError: as `read_heldout`."""
     root = folder / "test" if (folder / "test").is_dir() else folder
     below = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     mask_roots = [path for path in below if path.name.lower() in MASKS]

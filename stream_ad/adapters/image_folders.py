@@ -24,27 +24,18 @@ SHOWN = 3  # files that a message names
 Look = TypeVar("Look")
 
 
-class ImageFolder:
-    """The pictures of good parts in a folder, in the order of their names; an `ImageSet`.
+class ImageFiles:
+    """The pictures in some files, in the given order; an `ImageSet`.
 
-    The folder may hold pictures (also in folders below it), a folder `good`, or be the root of an MVTec-like data set
-    (`train/good`). Its files are listed at once. All are decoded when `ids` or the length is first asked for: exact
-    duplicates are then left out, and named in `duplicates`. Pictures that were decoded are kept, up to `cache_mb`;
-    do not write into them.
+    All are decoded when `ids` or the length is first asked for: exact duplicates are then left out, and named in
+    `duplicates`. Pictures that were decoded are kept as long as the cache has room; do not write into them.
 
     Raises:
-        NoImages: no such folder, or no picture in it.
-        DataError: the folder also holds bad parts or masks.
         UndecodableImage: a file is no picture; raised with the first use, for all such files at once.
     """
 
-    def __init__(self, folder: Path, *, max_pixels: int = 50_000_000, cache_mb: float = 256.0) -> None:
-        self.folder = _folder_of_good_parts(require_folder(folder))
-        files = find_pictures(self.folder)
-        if not files:
-            raise no_images(self.folder)
-        self._files = files
-        self._cache = PictureCache(max_pixels=max_pixels, cache_mb=cache_mb)
+    def __init__(self, files: Sequence[Path], cache: "PictureCache") -> None:
+        self._files, self._cache = files, cache
 
     def __len__(self) -> int:
         return len(self._scanned.kept)
@@ -74,6 +65,26 @@ class ImageFolder:
     @cached_property
     def _scanned(self) -> "Scan":
         return scan(self._files, self._cache)
+
+
+class ImageFolder(ImageFiles):
+    """The pictures of good parts in a folder, in the order of their names.
+
+    The folder may hold pictures (also in folders below it), a folder `good`, or be the root of an MVTec-like data set
+    (`train/good`). Its files are listed at once. Decoded pictures are kept up to `cache_mb`.
+
+    Raises:
+        NoImages: no such folder, or no picture in it.
+        DataError: the folder also holds bad parts or masks.
+        UndecodableImage: as `ImageFiles`.
+    """
+
+    def __init__(self, folder: Path, *, max_pixels: int = 50_000_000, cache_mb: float = 256.0) -> None:
+        self.folder = _folder_of_good_parts(require_folder(folder))
+        files = find_pictures(self.folder)
+        if not files:
+            raise no_images(self.folder)
+        super().__init__(files, PictureCache(max_pixels=max_pixels, cache_mb=cache_mb))
 
 
 class PictureCache:

@@ -9,6 +9,7 @@ from stream_ad.domain.images import Mask
 from stream_ad.errors import DataError
 
 SUFFIXES = (".png", ".bmp", ".tif", ".tiff")  # lossless: around an edge JPEG leaves pixels that are nearly black
+SAME_SHAPE = 0.02  # logarithm of the ratio of two aspect ratios that rounding may leave
 
 
 def read_mask(file: Path) -> Mask:
@@ -32,6 +33,22 @@ def read_mask(file: Path) -> Mask:
     except Exception as error:  # decoders raise OSError, ValueError, EOFError, zlib.error, ...
         raise DataError(f"needed a PNG, BMP or TIFF mask, but {file} is none: {error}") from error
     return np.any(values.reshape(*values.shape[:2], -1), axis=-1)
+
+
+def fit_mask(mask: Mask, size: tuple[int, int]) -> Mask | None:
+    """The mask at another (height, width), None where its shape is another: then it belongs to another picture.
+
+    A pixel counts from one half of its area on; where nothing is left so, every pixel that is touched counts, so that
+    no defect vanishes.
+    """
+    if mask.shape == size:
+        return mask
+    (height, width), (old_height, old_width) = size, mask.shape
+    if abs(np.log(height * old_width / (width * old_height))) > SAME_SHAPE:
+        return None
+    share = Image.fromarray(mask.astype(np.uint8) * 255).resize((width, height), Image.Resampling.BOX)
+    values = np.asarray(share)
+    return values > 127 if (values > 127).any() else values > 0
 
 
 def read_roi(file: Path) -> Mask:
