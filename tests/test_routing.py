@@ -3,8 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream_ad.routing.index import InnerProductIndex, faiss
-from stream_ad.routing.router import Router, refusal_bound
+from stream_ad.routing.index import TaskIndex, faiss
+from stream_ad.routing.refusal import refusal_bound
+from stream_ad.routing.router import Router
 from tests.models import learned, model
 from tests.pictures import CLOTH, NUT, TILE, Pictures, checks, disc, stripes
 
@@ -60,10 +61,13 @@ def test_one_task_has_a_bound_of_its_own(entries):
 @pytest.mark.skipif(faiss is None, reason="faiss is an optional extra and is not installed here")
 @given(st.integers(1, 60), st.integers(1, 10), st.integers(0, 9))
 @settings(deadline=None)
-def test_faiss_and_torch_find_the_same(count, k, seed):
+def test_faiss_and_torch_find_the_same(tasks, k, seed):
     rng = np.random.default_rng(seed)
-    vectors, queries = (rng.normal(size=(n, 16)).astype(np.float32) for n in (count, 25))
-    one = InnerProductIndex(vectors, use_faiss=True).search(queries, k)
-    two = InnerProductIndex(vectors, use_faiss=False).search(queries, k)
-    np.testing.assert_array_equal(one.index, two.index)
-    np.testing.assert_allclose(one.similarity, two.similarity, rtol=1e-4, atol=1e-5)
+    vectors = rng.normal(size=(tasks + 20, 16)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    landmarks = np.array_split(vectors[:-10], tasks)
+    one, two = (TaskIndex(landmarks, use_faiss=use) for use in (True, False))
+    for query in vectors[-10:]:
+        first, second = one.search(query, k), two.search(query, k)
+        np.testing.assert_array_equal(first.tasks, second.tasks)
+        np.testing.assert_allclose(first.distances, second.distances, rtol=1e-4, atol=1e-5)

@@ -2,20 +2,26 @@
 
 One file an entry: `arrays/<name>` and `calibration/<name>` are tensors, everything else is one canonical JSON text in
 the header, so that equal entries are equal bytes. Files are written once and never changed: a crash leaves at most a
-temporary file that nobody reads. They are mapped, not read, so several scorers share one copy in memory.
+temporary file that nobody reads.
+
+Large arrays are mapped when they are asked for, so that a bank of 10,000 tasks (13 GB) neither fills the memory nor
+holds 10,000 files open, and several scorers share one copy. What is small is read at once.
 """
 
 import dataclasses
 import errno
 import hashlib
 import json
+import math
 import mmap
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 import numpy as np
 import safetensors.numpy
@@ -24,9 +30,13 @@ from stream_ad.domain.bank import BankEntry, BranchScale, Calibration, FeatureSp
 from stream_ad.domain.task import Task
 from stream_ad.errors import BankError
 
+T = TypeVar("T")
+
 #: one key only: the serializer keeps no order among several
 METADATA_KEY = "stream-ad entry"
 FORMAT = 1
+SMALL_BYTES = 8192  # arrays up to this are kept in memory: what start-up and every picture need of every task
+MAPPED_FILES = 128  # entries mapped at a time, each with an open file; arrays in use keep theirs beyond that
 CALIBRATION_ARRAYS = ("scores", "map_peaks", "key_distances", "embedding_distances")
 DTYPES = {
     "F64": np.dtype("<f8"),
@@ -45,12 +55,13 @@ DTYPES = {
 
 
 class FileEntryStore:
-    """`domain.ports.EntryStore` in a folder on a local disk."""
+    """`domain.ports.EntryStore` in a folder on a local disk. Threads may share it."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        #: hashes that this process has checked; files never change, so once is enough
-        self._verified: set[str] = set()
+        #: entries in use, so that the next bank shares them with this one and reads only what is new
+        self._loaded: WeakValueDictionary[str, BankEntry] = WeakValueDictionary()
+        self._mapping = lru_cache(maxsize=MAPPED_FILES)(self._map)
 
     def put(self, entry: BankEntry) -> BankEntry:
         """Store durably; the entry with its `sha256`.
@@ -70,36 +81,92 @@ class FileEntryStore:
                 f"the entry of task {entry.task.id!r} ({len(data):,} bytes) could not be stored in {self.root}:"
                 f" {error.strerror}; free space there or give the folder another place"
             ) from error
-        self._verified.add(sha256)
         return dataclasses.replace(entry, sha256=sha256)
 
     def get(self, sha256: str) -> BankEntry:
-        """The entry, its arrays read-only views of the file.
+        """The entry, its arrays read-only; large ones are mapped when they are asked for.
 
         Raises:
-            BankError: the file is missing or its content does not have this hash.
+            BankError: the file is missing or its content does not have this hash; later, when an array is asked for,
+                the file is gone.
         """
-        path = self.path(sha256)
-        try:
-            with path.open("rb") as file:
-                content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except FileNotFoundError as error:
-            raise BankError(f"entry {sha256} is not in {self.root}; restore that folder from a backup") from error
-        except (OSError, ValueError) as error:  # ValueError: an empty file cannot be mapped
-            raise BankError(f"entry file {path} cannot be read: {error}; restore it from a backup") from error
-        if sha256 not in self._verified:
-            came = hashlib.sha256(content).hexdigest()
-            if came != sha256:
-                raise BankError(
-                    f"entry file {path} is damaged: its content has the hash {came}; restore it from a backup,"
-                    " or learn the task again"
-                )
-            self._verified.add(sha256)
-        return _entry(content, sha256)
+        if (loaded := self._loaded.get(sha256)) is not None:
+            return loaded
+        content = self._with_file(sha256, Path.read_bytes)  # not mapped: hashing a mapping would make it resident
+        came = hashlib.sha256(content).hexdigest()
+        if came != sha256:
+            raise BankError(
+                f"entry file {self.path(sha256)} is damaged: its content has the hash {came}; restore it from a"
+                " backup, or learn the task again"
+            )
+        entry = _entry(content, sha256, self._mapping)
+        self._loaded[sha256] = entry
+        return entry
 
     def path(self, sha256: str) -> Path:
         """The file of an entry, whether it is there or not."""
         return self.root / f"{sha256}.safetensors"
+
+    def _map(self, sha256: str) -> mmap.mmap:
+        def mapped(path: Path) -> mmap.mmap:
+            with path.open("rb") as file:
+                return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+        return self._with_file(sha256, mapped)
+
+    def _with_file(self, sha256: str, read: Callable[[Path], T]) -> T:
+        path = self.path(sha256)
+        try:
+            return read(path)
+        except FileNotFoundError as error:
+            raise BankError(f"entry {sha256} is not in {self.root}; restore that folder from a backup") from error
+        except (OSError, ValueError) as error:  # ValueError: an empty file cannot be mapped
+            raise BankError(f"entry file {path} cannot be read: {error}; restore it from a backup") from error
+
+
+class _Arrays(Mapping[str, np.ndarray]):
+    """The arrays of one entry by name: small ones here, the others in the mapped file."""
+
+    def __init__(
+        self,
+        small: Mapping[str, np.ndarray],
+        large: Mapping[str, "_Place"],
+        mapping: Callable[[str], mmap.mmap],
+        sha256: str,
+    ) -> None:
+        self._small, self._large, self._mapping, self._sha256 = small, large, mapping, sha256
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name in self._small:
+            return self._small[name]
+        return self._large[name].view(self._mapping(self._sha256))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._small or name in self._large
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted([*self._small, *self._large]))
+
+    def __len__(self) -> int:
+        return len(self._small) + len(self._large)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a tensor lies in a file."""
+
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    #: bytes from the file's start
+    offset: int
+
+    @property
+    def count(self) -> int:
+        return math.prod(self.shape)
+
+    def view(self, content: "mmap.mmap | bytes") -> np.ndarray:
+        """The tensor without a copy; read-only, since the content is."""
+        return np.frombuffer(content, self.dtype, self.count, self.offset).reshape(self.shape)
 
 
 def entry_bytes(entry: BankEntry) -> bytes:
@@ -160,19 +227,25 @@ def _storable(name: str, array: np.ndarray) -> np.ndarray:
     return np.asarray(array, dtype=little, order="C")
 
 
-def _entry(content: mmap.mmap, sha256: str) -> BankEntry:
+def _entry(content: bytes, sha256: str, mapping: Callable[[str], mmap.mmap]) -> BankEntry:
     size = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + size])
     about = json.loads(header.pop("__metadata__")[METADATA_KEY])
     if about["format"] != FORMAT:
         raise BankError(f"entry {sha256} has format {about['format']}, this program reads {FORMAT}; use a newer one")
-    arrays = {name: _view(content, 8 + size, tensor) for name, tensor in sorted(header.items())}
-    calibration = {name: arrays.pop(f"calibration/{name}") for name in CALIBRATION_ARRAYS}
+    places = {
+        name: _Place(DTYPES[tensor["dtype"]], tuple(tensor["shape"]), 8 + size + tensor["data_offsets"][0])
+        for name, tensor in header.items()
+    }
+    calibration = {name: _kept(places.pop(f"calibration/{name}"), content) for name in CALIBRATION_ARRAYS}
+    arrays = {name.removeprefix("arrays/"): place for name, place in places.items()}
+    small = {name: _kept(place, content) for name, place in arrays.items() if _is_small(place)}
+    large = {name: place for name, place in arrays.items() if not _is_small(place)}
     task = about["task"]
     return BankEntry(
         task=Task(**{**task, "product_ids": tuple(task["product_ids"]), "cameras": tuple(task["cameras"])}),
         detector=about["detector"],
-        arrays=MappingProxyType({name.removeprefix("arrays/"): array for name, array in arrays.items()}),
+        arrays=_Arrays(small, large, mapping, sha256),
         calibration=Calibration(
             score_scales=_scales_from_json(about["score_scales"]),
             map_scales=_scales_from_json(about["map_scales"]),
@@ -186,11 +259,15 @@ def _entry(content: mmap.mmap, sha256: str) -> BankEntry:
     )
 
 
-def _view(content: mmap.mmap, start: int, tensor: Mapping[str, Any]) -> np.ndarray:
-    """One tensor of the file, without a copy; read-only, since the mapping is."""
-    dtype, (begin, end) = DTYPES[tensor["dtype"]], tensor["data_offsets"]
-    flat = np.frombuffer(content, dtype, count=(end - begin) // dtype.itemsize, offset=start + begin)
-    return flat.reshape(tensor["shape"])
+def _is_small(place: _Place) -> bool:
+    return place.count * place.dtype.itemsize <= SMALL_BYTES
+
+
+def _kept(place: _Place, content: bytes) -> np.ndarray:
+    """A read-only copy of a tensor, so that the file's content can go."""
+    array = place.view(content).copy()
+    array.flags.writeable = False
+    return array
 
 
 def _file_sha256(path: Path) -> str:

@@ -89,7 +89,7 @@ class Calibration:
         return (1 + above) / (len(self.scores) + 1)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class BankEntry:
     """What one detector keeps of one task, its calibration and what made it; known by its `sha256`."""
 

@@ -17,6 +17,7 @@ from stream_ad.functional.sampling import farthest_point_sampling, trim_isolated
 
 MAX_KEYS = 196  # paper: N_k = 196, as many as an image has patches at 224 px
 MAX_EMBEDDINGS = 64
+MAX_LANDMARKS = 8
 MAX_CANDIDATES = 50_000  # patches drawn for the sampling, so that any number of images fits
 ISOLATED = 0.005  # share of the most isolated patches that cannot become keys
 BATCH = 16
@@ -32,7 +33,10 @@ class KeyDistances(NamedTuple):
 
 
 def make_keys(backbone: Backbone, normals: ImageSet, *, block: int, seed: int) -> Mapping[str, np.ndarray]:
-    """Arrays `keys` (<= 196, C) and `embeddings` (<= 64, D) of one task (CMPMB Eq. 1-2).
+    """Arrays `keys` (<= 196, C), `embeddings` (<= 64, D) and `landmarks` (<= 8, D) of one task (CMPMB Eq. 1-2).
+
+    The landmarks are the first of the embeddings: what an index of all tasks holds of each. All are float16, which
+    moves a distance by about 1e-4 of itself: half the memory of a task is its keys.
 
     paper: FPS over all patches of all images keeps outliers, so the most isolated patches are left out first, and
     beyond 50,000 patches an equal number per image is drawn.
@@ -53,21 +57,27 @@ def make_keys(backbone: Backbone, normals: ImageSet, *, block: int, seed: int) -
     finals = torch.cat(embeddings)
     keys = farthest_point_sampling(points, min(MAX_KEYS, len(points)), generator=generator)
     kept = farthest_point_sampling(finals, min(MAX_EMBEDDINGS, len(finals)), generator=generator)
-    return {"keys": points[keys].numpy(), "embeddings": finals[kept].numpy()}
+    embedded = _half(finals[kept].numpy())
+    return {"keys": _half(points[keys].numpy()), "embeddings": embedded, "landmarks": embedded[:MAX_LANDMARKS].copy()}
 
 
 def key_distances(views: Views, arrays: Mapping[str, np.ndarray], *, block: int) -> KeyDistances:
     """Distances of a batch to one task's keys and embeddings."""
     views.compute([block], embedding=True)
     device = views.pixels.device
-    keys = as_tensor(arrays["keys"], device)
-    embeddings = as_tensor(arrays["embeddings"], device)
+    keys = as_tensor(arrays["keys"], device).float()
+    embeddings = as_tensor(arrays["embeddings"], device).float()
     patches = torch.stack([nearest_distance(image, keys).mean() for image in views.block(block)])
     cosine = torch.stack([1 - (embeddings @ one).amax() for one in views.embedding])
     return KeyDistances(patches.cpu(), cosine.cpu())
 
 
-def pooled(arrays: Mapping[str, np.ndarray]) -> Float[np.ndarray, " joint"]:
-    """One descriptor of a task for the shortlist: the mean of its embeddings, unit length."""
-    mean = np.asarray(arrays["embeddings"]).mean(axis=0)
-    return (mean / np.linalg.norm(mean)).astype(np.float32)
+def landmarks(arrays: Mapping[str, np.ndarray]) -> Float[np.ndarray, "n joint"]:
+    """What an index holds of a task; the first embeddings of an entry that was learned without landmarks."""
+    found = arrays["landmarks"] if "landmarks" in arrays else arrays["embeddings"][:MAX_LANDMARKS]
+    return np.asarray(found, dtype=np.float32)
+
+
+def _half(array: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
+    """In float16, if it goes in."""
+    return array.astype(np.float16) if np.abs(array).max() < np.finfo(np.float16).max else array
