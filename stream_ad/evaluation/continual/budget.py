@@ -1,0 +1,39 @@
+"""Old entries shrink into a fixed number of rows, without their pictures.
+
+A coreset's rows stand in the order in which greedy k-center took them, and that order is nested: its first r rows are
+what k-center would have chosen with r rows. So an entry shrinks by keeping its first rows.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from stream_ad.domain.bank import BankEntry
+
+CORESET = "coreset"
+
+
+def rows_of(entry: BankEntry) -> int:
+    """Rows that an entry keeps."""
+    return len(entry.arrays[CORESET])
+
+
+def shrunk(entry: BankEntry, rows: int) -> BankEntry:
+    """The entry with its first `rows` rows, or itself when it has no more.
+
+    Raises:
+        ValueError: `rows` is below 1.
+    """
+    if rows < 1:
+        raise ValueError(f"an entry needs at least one row, got {rows}")
+    return entry if rows_of(entry) <= rows else with_rows(entry, np.asarray(entry.arrays[CORESET])[:rows])
+
+
+def with_rows(entry: BankEntry, coreset: np.ndarray) -> BankEntry:
+    """The entry with other rows, named by what it is made of."""
+    own = np.ascontiguousarray(coreset)
+    made_of = hashlib.sha256(entry.sha256.encode() + own.tobytes()).hexdigest()
+    arrays: Mapping[str, np.ndarray] = {**entry.arrays, CORESET: own}
+    return replace(entry, arrays=arrays, sha256=made_of)

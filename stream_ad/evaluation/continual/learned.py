@@ -1,0 +1,132 @@
+"""Entries, learned once for all methods that use them and kept on disk."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+from stream_ad.backbones.base import Backbone
+from stream_ad.detectors.base import Detector
+from stream_ad.detectors.registry import make_detector
+from stream_ad.domain.bank import BankEntry
+from stream_ad.domain.images import ImageSet, Picture, split_hash
+from stream_ad.domain.ports import EntryStore, Progress
+from stream_ad.domain.task import Task
+from stream_ad.evaluation.continual.parts import Parts, digest
+from stream_ad.evaluation.continual.variants import Variant
+
+
+@runtime_checkable
+class Learn(Protocol):
+    """`services.learning.learn`: from the normal pictures of a task to its entry, calibrated."""
+
+    def __call__(
+        self,
+        task: Task,
+        normals: ImageSet,
+        detector: Detector,
+        backbone: Backbone,
+        *,
+        feature_block: int = 5,
+        folds: int = 5,
+        split_from: int = 500,
+        seed: int = 0,
+        progress: Progress,
+    ) -> BankEntry: ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Joined:
+    """Sets of pictures one after the other, as one."""
+
+    sets: Sequence[ImageSet]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.sets))
+
+    def __getitem__(self, index: int) -> Picture:
+        for images in self.sets:
+            if index < len(images):
+                return images[index]
+            index -= len(images)
+        raise IndexError(index)
+
+    @property
+    def ids(self) -> Sequence[str]:
+        return [id for images in self.sets for id in images.ids]
+
+
+@dataclass(slots=True)
+class Learner:
+    """Learns entries of variants, or finds those learned before."""
+
+    backbone: Callable[[int], Backbone]
+    learn: Learn
+    entries: EntryStore
+    parts: Parts
+    #: hash of the code that scores: another code, other entries
+    code: str
+    folds: int = 5
+    split_from: int = 500
+    #: hash of the training pictures, by the set's identity
+    _hashes: dict[int, tuple[ImageSet, str]] = field(default_factory=dict)
+
+    def entry(
+        self,
+        variant: Variant,
+        task: Task,
+        normals: ImageSet,
+        *,
+        seed: int,
+        rows: int | None = None,
+        in_folds: bool = True,
+    ) -> tuple[BankEntry, float]:
+        """The entry, and the seconds that it took to learn.
+
+        `rows` instead of the variant's own; without `in_folds` a fifth of the pictures is kept for calibration
+        instead of learning six times.
+        """
+        options = {**variant.options} | ({} if rows is None else {"coreset_rows": rows})
+        backbone = self.backbone(variant.image_size)
+        split_from = self.split_from if in_folds else 2
+        depends: Mapping[str, Any] = {
+            "code": self.code,
+            "detector": variant.detector,
+            "options": options,
+            "features": str(backbone.spec),
+            "task": [task.id, task.class_name, task.false_alarm_rate],
+            "pictures": self.hash(normals),
+            "seed": seed,
+            "folds": [self.folds, split_from],
+        }
+        key = digest(depends)
+        known = self.parts.get("learned", key)
+        if known is None:
+            started = time.monotonic()
+            entry = self.entries.put(
+                self.learn(
+                    task,
+                    normals,
+                    make_detector(variant.detector, backbone, options),
+                    backbone,
+                    feature_block=variant.feature_block,
+                    folds=self.folds,
+                    split_from=split_from,
+                    seed=seed,
+                    progress=_unseen,
+                )
+            )
+            known = {"entry": entry.sha256, "seconds": time.monotonic() - started, "of": depends}
+            self.parts.put("learned", key, known)
+        entry = self.entries.get(known["entry"])
+        return (variant.changed(entry) if variant.changed else entry), float(known["seconds"])
+
+    def hash(self, images: ImageSet) -> str:
+        """Hash of a set's pictures; decoded once."""
+        if id(images) not in self._hashes:
+            self._hashes[id(images)] = (images, split_hash(images.ids))  # kept alive, so that its id stays its own
+        return self._hashes[id(images)][1]
+
+
+def _unseen(stage: str, done: int, total: int) -> None:
+    """The progress of one entry is not told."""

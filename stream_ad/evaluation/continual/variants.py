@@ -1,0 +1,207 @@
+"""Every method that the benchmark knows, by name, and what is behind it under a preset.
+
+A variant is a detector with options at an image size, and a family: how it lives through a sequence of tasks. A name
+that ends in `@budget` is the same method in a fixed number of rows for all tasks together.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from stream_ad.domain.bank import BankEntry, BranchScale
+from stream_ad.errors import ConfigError
+
+BUDGET = "@budget"
+#: rows, block and input size of the baseline, whatever the preset
+BASELINE_ROWS, BASELINE_BLOCK, BASELINE_SIZE = 196, 5, 224
+#: k of Eq. 15 in every entry as it is learned
+STEEPNESS = 1.5
+#: text prompts are learned at this weight where an ablation needs them and the preset has none
+TEXT_WEIGHT = 0.1
+
+
+class Family(StrEnum):
+    BANK = "bank"  # one entry per task, found by the router
+    SEQUENCE = "sequence"  # only the last task's memory
+    REPLAY = "replay"  # one memory, made anew at each step from the new task and some kept pictures
+    SHARED = "shared"  # one memory, its rows chosen again at each step from the old ones and the new task's
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preset:
+    """One configuration for all data sets."""
+
+    image_size: int
+    #: options of each detector, by its name
+    options: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """A method before it has learned anything."""
+
+    name: str
+    family: Family
+    detector: str
+    options: Mapping[str, Any]
+    image_size: int
+    #: one line for a reader
+    about: str
+    #: changes an entry after it was learned; its threshold then means nothing
+    changed: "Callable[[BankEntry], BankEntry] | None" = None
+    #: rows of all tasks together are bounded
+    budgeted: bool = False
+
+    @property
+    def rows(self) -> int:
+        """Rows of one task's memory when it is learned."""
+        return int(self.options.get("coreset_rows", BASELINE_ROWS))
+
+    @property
+    def feature_block(self) -> int:
+        """The block whose patches are the routing keys."""
+        return int(self.options.get("feature_block", BASELINE_BLOCK))
+
+
+PRESETS: Mapping[str, Preset] = {
+    "fast": Preset(image_size=224, options={"cmpmb": {}, "patchcore": {}}),
+    "accurate": Preset(image_size=224, options={"cmpmb": {"coreset_rows": 588}, "patchcore": {"coreset_rows": 588}}),
+    "paper": Preset(image_size=224, options={"cmpmb": {}, "patchcore": {}}),
+}
+
+COMPARED = (
+    "cmpmb",
+    "cmpmb_no_prompts",
+    "cmpmb_no_text",
+    "patchcore",
+    "patchcore_same",
+    "sequence",
+    "patchcore_replay",
+    "shared_coreset",
+)
+ALPHAS = (0.1, 0.3, 0.5, 0.7, 0.9)
+BLOCKS = (1, 3, 5, 7, 9)
+STEEPNESSES = (0.5, 1.0, 1.5, 3.0)
+ABLATIONS = (
+    "cmpmb_no_anm",
+    *(f"cmpmb_alpha_{alpha:g}" for alpha in ALPHAS),
+    *(f"cmpmb_block_{block}" for block in BLOCKS),
+    *(f"cmpmb_k_{k:g}" for k in STEEPNESSES),
+)
+DEFAULT = (*COMPARED, *(name + BUDGET for name in COMPARED))
+
+
+def chosen(names: Sequence[str] | None, preset: str, *, ablations: bool = False) -> list[Variant]:
+    """The methods of those names under a preset, in their order; None: all that are always compared.
+
+    Raises:
+        ConfigError: there is no such preset or method, or one is named twice.
+    """
+    if preset not in PRESETS:
+        raise ConfigError(f"there is no preset {preset!r}; choose {', '.join(PRESETS)}")
+    wanted = list(DEFAULT if names is None else names)
+    wanted += [name for name in ABLATIONS if ablations and name not in wanted]
+    return variants(wanted, PRESETS[preset])
+
+
+def variants(names: Sequence[str], preset: Preset) -> list[Variant]:
+    """The methods of those names, in their order.
+
+    Raises:
+        ConfigError: there is no such method, or one is named twice.
+    """
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigError(f"--detectors names {repeated[0]!r} twice; give each once")
+    return [_variant(name, preset) for name in names]
+
+
+def _variant(name: str, preset: Preset) -> Variant:
+    base, at, end = name.partition("@")
+    known = _known(preset)
+    if base not in known or at + end not in ("", BUDGET):
+        raise ConfigError(
+            f"there is no method {name!r}; choose among {', '.join(known)}, each also with {BUDGET} behind its name"
+        )
+    made = known[base]
+    if not at:
+        return made
+    return replace(made, name=name, budgeted=True, about=f"{made.about}, in a fixed number of rows for all tasks")
+
+
+def _known(preset: Preset) -> Mapping[str, Variant]:
+    cmpmb = dict(preset.options.get("cmpmb", {}))
+    same = dict(preset.options.get("patchcore", {}))
+    baseline = {"coreset_rows": BASELINE_ROWS, "feature_block": BASELINE_BLOCK}
+
+    def bank(name: str, about: str, options: Mapping[str, Any], **more: Any) -> Variant:
+        settings: dict[str, Any] = {"detector": "cmpmb", "image_size": preset.image_size} | more
+        return Variant(name=name, family=Family.BANK, options=options, about=about, **settings)
+
+    def single(name: str, family: Family, about: str) -> Variant:
+        return Variant(
+            name=name, family=family, detector="patchcore", options=same, image_size=preset.image_size, about=about
+        )
+
+    with_text = cmpmb | {"text_weight": cmpmb.get("text_weight") or TEXT_WEIGHT}
+    found = [
+        bank("cmpmb", "the full method", cmpmb),
+        bank("cmpmb_no_prompts", "without visual prompts", cmpmb | {"prompt_steps": 0}),
+        bank("cmpmb_no_text", "without text (UCAD-like)", cmpmb | {"text_weight": 0.0}),
+        bank(
+            "patchcore",
+            f"PatchCore per task, {BASELINE_ROWS} rows of block {BASELINE_BLOCK} at {BASELINE_SIZE} px",
+            baseline,
+            detector="patchcore",
+            image_size=BASELINE_SIZE,
+        ),
+        bank("patchcore_same", "PatchCore per task on the preset's own features", same, detector="patchcore"),
+        single("sequence", Family.SEQUENCE, "PatchCore trained in sequence: the last task's memory alone"),
+        single("patchcore_replay", Family.REPLAY, "PatchCore*: one memory of the new task and replayed pictures"),
+        single("shared_coreset", Family.SHARED, "one shared incremental coreset, no task id (CADIC-like)"),
+        bank("cmpmb_no_anm", "raw scores summed, without normalisation", with_text, changed=without_normalisation),
+        *(
+            bank(f"cmpmb_alpha_{a:g}", f"visual weight {a:g} (Eq. 16)", with_text, changed=visual_weight(a))
+            for a in ALPHAS
+        ),
+        *(
+            bank(f"cmpmb_block_{b}", f"read out after block {b} alone, 0-based", cmpmb | {"feature_block": b})
+            for b in BLOCKS
+        ),
+        *(bank(f"cmpmb_k_{k:g}", f"k = {k:g} (Eq. 15)", with_text, changed=steepness(k)) for k in STEEPNESSES),
+    ]
+    return {variant.name: variant for variant in found}
+
+
+# --- ablations of the fusion: the branches stay, only how they are put together changes ---------------
+
+
+def visual_weight(alpha: float) -> Callable[[BankEntry], BankEntry]:
+    """alpha of Eq. 16, the weight of the visual branch."""
+    weights = {"visual": alpha, "text": 1 - alpha}
+    return lambda entry: _rescaled(entry, lambda name, s: BranchScale(s.center, s.scale, weights[name]))
+
+
+def steepness(k: float) -> Callable[[BankEntry], BankEntry]:
+    """k of Eq. 15."""
+    return lambda entry: _rescaled(entry, lambda name, s: BranchScale(s.center, s.scale * STEEPNESS / k, s.weight))
+
+
+def without_normalisation(entry: BankEntry) -> BankEntry:
+    """Eq. 16 on raw scores: alpha S_V + (1 - alpha) S_T, without Eq. 15.
+
+    Log-odds of a sigmoid so flat that it is straight: proportional to the sum, to eight digits.
+    """
+    return _rescaled(entry, lambda name, s: BranchScale(0.0, 1e5, s.weight))
+
+
+def _rescaled(entry: BankEntry, change: Callable[[str, BranchScale], BranchScale]) -> BankEntry:
+    calibration = entry.calibration
+    return replace(
+        entry,
+        calibration=replace(
+            calibration,
+            score_scales={name: change(name, scale) for name, scale in calibration.score_scales.items()},
+            map_scales={name: change(name, scale) for name, scale in calibration.map_scales.items()},
+        ),
+    )
