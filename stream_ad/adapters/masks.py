@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Bool
 from PIL import Image, ImageOps
 
 from stream_ad.domain.images import Mask
@@ -35,7 +36,7 @@ def read_mask(file: Path) -> Mask:
     return np.any(values.reshape(*values.shape[:2], -1), axis=-1)
 
 
-def fit_mask(mask: Mask, size: tuple[int, int]) -> Mask | None:
+def fit_mask(mask: Mask, size: tuple[int, int]) -> Bool[np.ndarray, "new_height new_width"] | None:
     """The mask at another (height, width), None where its shape is another: then it belongs to another picture.
 
     A pixel counts from one half of its area on; where nothing is left so, every pixel that is touched counts, so that
