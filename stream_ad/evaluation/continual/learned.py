@@ -5,14 +5,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+
 from stream_ad.backbones.base import Backbone
+from stream_ad.backbones.views import Views
 from stream_ad.detectors.base import Detector
 from stream_ad.detectors.registry import make_detector
 from stream_ad.domain.bank import BankEntry
 from stream_ad.domain.images import ImageSet, Picture, split_hash
 from stream_ad.domain.ports import EntryStore, Progress
 from stream_ad.domain.task import Task
+from stream_ad.evaluation.continual.ladder import PICTURES, Ladder, measure_ladder
 from stream_ad.evaluation.continual.parts import Parts, digest
+from stream_ad.evaluation.continual.test_set import BATCH, Prompted
 from stream_ad.evaluation.continual.variants import Variant
 
 
@@ -120,6 +125,19 @@ class Learner:
             self.parts.put("learned", key, known)
         entry = self.entries.get(known["entry"])
         return (variant.changed(entry) if variant.changed else entry), float(known["seconds"])
+
+    def ladder(self, variant: Variant, entry: BankEntry, normals: ImageSet) -> Ladder:
+        """How the entry's scores change with its rows, measured on some of the pictures that it was learned from."""
+        key = digest({"code": self.code, "entry": entry.sha256, "pictures": self.hash(normals)})
+        known = self.parts.get("ladders", key)
+        if known is None:
+            backbone = Prompted(self.backbone(variant.image_size))
+            rows = np.linspace(0, len(normals) - 1, min(PICTURES, len(normals))).round().astype(int).tolist()
+            views = (Views(backbone, [normals[row] for row in rows[i : i + BATCH]]) for i in range(0, len(rows), BATCH))
+            detector = make_detector(variant.detector, backbone, variant.options)
+            known = measure_ladder(entry, detector, views).to_json()
+            self.parts.put("ladders", key, known)
+        return Ladder(**known)
 
     def hash(self, images: ImageSet) -> str:
         """Hash of a set's pictures; decoded once."""

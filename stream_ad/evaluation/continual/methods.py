@@ -5,6 +5,7 @@ routes, that is the entry of the task that the router finds, or of the true task
 entry for all, so there is nothing to be told.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
@@ -16,6 +17,7 @@ from stream_ad.domain.bank import BankEntry
 from stream_ad.domain.images import ImageSet, Subset
 from stream_ad.domain.task import Task, TaskId
 from stream_ad.evaluation.continual.budget import CORESET, rows_of, shrunk, with_rows
+from stream_ad.evaluation.continual.ladder import Ladder, climbed_down
 from stream_ad.evaluation.continual.learned import Joined, Learner
 from stream_ad.evaluation.continual.variants import Family, Variant
 from stream_ad.functional.sampling import farthest_point_sampling
@@ -84,7 +86,10 @@ def make_method(variant: Variant, learner: Learner, *, tasks: int, budget: int |
 
 @dataclass(slots=True, eq=False)
 class Bank:
-    """One entry per task, isolated. Under a budget all entries have equal shares, smaller with every new task."""
+    """One entry per task, isolated. Under a budget all entries have equal shares, smaller with every new task.
+
+    A task brings a ladder with it, so that its threshold and its fusion hold for the smaller entry too.
+    """
 
     variant: Variant
     learner: Learner
@@ -92,6 +97,7 @@ class Bank:
     budget: int | None
     seconds: float = 0.0
     _entries: dict[TaskId, BankEntry] = field(default_factory=dict)
+    _ladders: dict[TaskId, Ladder] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -101,10 +107,17 @@ class Bank:
         entry, seconds = self.learner.entry(self.variant, task, normals, seed=self.seed)
         self.seconds += seconds
         self._entries[task.id] = entry
-        if self.budget is not None:
-            share = max(1, self.budget // len(self._entries))
-            self._entries = {task: shrunk(entry, share) for task, entry in self._entries.items()}
-        return Held(dict(self._entries), routes=True)
+        if self.budget is None:
+            return Held(dict(self._entries), routes=True)
+        started = time.monotonic()
+        self._ladders[task.id] = self.learner.ladder(self.variant, entry, normals)
+        self.seconds += time.monotonic() - started
+        share = max(1, self.budget // len(self._entries))
+        # always from the whole entry: its first rows are the same, and its scales are not interpolated twice
+        return Held(
+            {task: climbed_down(entry, share, self._ladders[task]) for task, entry in self._entries.items()},
+            routes=True,
+        )
 
 
 @dataclass(slots=True, eq=False)
