@@ -76,6 +76,21 @@ def test_prompts_get_a_gradient_and_the_backbone_none():
     assert not any(parameter.requires_grad for parameter in tiny().model.parameters())
 
 
+@pytest.mark.parametrize("backbone", [tiny(), CachedBackbone(tiny())], ids=["plain", "cached"])
+def test_pixels_that_want_a_gradient_get_one_and_the_same_features(backbone):
+    pixels = backbone.preprocess([disc(0), checks(0)])
+    frozen = backbone.encode(pixels, [1], embedding=True, dense=True)
+    views = Views.of_pixels(backbone, pixels.clone().requires_grad_())
+    views.compute([1], embedding=True, dense=True)
+    for features, same in ((views.block(1), frozen.blocks[1]), (views.dense, frozen.dense)):
+        torch.testing.assert_close(features.detach(), same)
+    (views.block(1).square().sum() + views.embedding.sum() + views.dense.sum()).backward()
+    assert views.pixels.grad is not None
+    # the filters of `tiny` give magnitudes, which have no slope where the picture is flat
+    assert views.pixels.grad.nan_to_num().abs().sum() > 0
+    assert not backbone.encode(pixels, [1]).blocks[1].requires_grad
+
+
 def test_prompted_features_do_not_depend_on_the_batch():
     prompts = torch.randn(4, 2, 2, tiny().width, generator=torch.Generator().manual_seed(0))
     together = tiny().encode(pixels(), [3], prompts=prompts).blocks[3]

@@ -44,8 +44,8 @@ class Backbone(Protocol):
         """Width of a text token: the width of learned context."""
         ...
 
-    def preprocess(self, pictures: Sequence[Picture]) -> Float[Tensor, "batch 3 size size"]:
-        """Pictures squashed to the input size (never cropped) and normalised, on the backbone's device."""
+    def preprocess(self, pictures: Sequence[Picture], *, scale: int = 1) -> Float[Tensor, "batch 3 size size"]:
+        """Pictures squashed to `scale` times the input size (never cropped) and normalised, on the backbone's device."""
         ...
 
     def encode(
@@ -60,8 +60,8 @@ class Backbone(Protocol):
         """Patch tokens after each of `blocks` (0-based), stopping after the last one that is needed.
 
         `prompts` are prefixes to the keys ([:, 0]) and values ([:, 1]) of blocks 0 .. layers - 1 (CMPMB
-        Algorithm 1); zero length is the same as None. Without prompts no gradient is kept. On a CPU an image's
-        result is bit-identical whatever its batch.
+        Algorithm 1); zero length is the same as None. Gradients are kept when the pixels or the prompts want one.
+        Without, on a CPU, an image's result is bit-identical whatever its batch.
         """
         ...
 

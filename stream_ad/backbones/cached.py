@@ -17,7 +17,7 @@ class CachedBackbone:
     """Frozen passes looked up by the picture's pixels, the least recently used forgotten beyond a size.
 
     Adapting with out-of-fold calibration reads every picture six times, and each job evaluates all old tasks
-    again: most frozen passes are repeats. Passes with prompts are never kept.
+    again: most frozen passes are repeats. Passes with prompts or gradients are never kept.
     """
 
     def __init__(self, backbone: VitBackbone, max_bytes: int = 1 << 30) -> None:
@@ -30,8 +30,8 @@ class CachedBackbone:
         self.grid, self.text_width = backbone.grid, backbone.text_width
         self.device = backbone.device
 
-    def preprocess(self, pictures: Sequence[Picture]) -> Float[Tensor, "batch 3 size size"]:
-        return self.backbone.preprocess(pictures)
+    def preprocess(self, pictures: Sequence[Picture], *, scale: int = 1) -> Float[Tensor, "batch 3 size size"]:
+        return self.backbone.preprocess(pictures, scale=scale)
 
     def encode_text(
         self, texts: Sequence[str], *, context: Float[Tensor, "n_text text_width"] | None = None
@@ -47,7 +47,7 @@ class CachedBackbone:
         embedding: bool = False,
         dense: bool = False,
     ) -> Encoded:
-        if prompts is not None and prompts.shape[2] > 0:
+        if pixels.requires_grad or (prompts is not None and prompts.shape[2] > 0):
             return self.backbone.encode(pixels, blocks, prompts=prompts, embedding=embedding, dense=dense)
         names = [str(block) for block in blocks] + ["embedding"] * embedding + ["dense"] * dense
         keys = [hashlib.blake2b(image.cpu().numpy().tobytes(), digest_size=16).digest() for image in pixels]

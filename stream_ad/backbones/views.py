@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -13,11 +14,24 @@ class Views:
     """Preprocessed pixels of a batch and, lazily, what the frozen backbone makes of them."""
 
     def __init__(self, backbone: Backbone, pictures: Sequence[Picture]) -> None:
+        self._start(backbone, backbone.preprocess(pictures))
+        self._pictures = list(pictures)
+
+    @classmethod
+    def of_pixels(cls, backbone: Backbone, pixels: Float[Tensor, "batch 3 size size"]) -> "Views":
+        """Of preprocessed pixels; when these want gradients, so do all features. Tiles are cut out of these pixels."""
+        views = cls.__new__(cls)
+        views._start(backbone, pixels)
+        return views
+
+    def _start(self, backbone: Backbone, pixels: Tensor) -> None:
         self.backbone = backbone
-        self.pixels: Float[Tensor, "batch 3 size size"] = backbone.preprocess(pictures)
+        self.pixels: Float[Tensor, "batch 3 size size"] = pixels
+        self._pictures: list[Picture] | None = None
         self._blocks: dict[int, Tensor] = {}
         self._embedding: Tensor | None = None
         self._dense: Tensor | None = None
+        self._tiles: dict[int, Views] = {}
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -33,7 +47,35 @@ class Views:
         chosen._blocks = {block: features[index] for block, features in self._blocks.items()}
         chosen._embedding = None if self._embedding is None else self._embedding[index]
         chosen._dense = None if self._dense is None else self._dense[index]
+        chosen._pictures = None if self._pictures is None else [self._pictures[row] for row in index]
+        chosen._tiles = {
+            scale: tiles.select([row * scale**2 + tile for row in index for tile in range(scale**2)])
+            for scale, tiles in self._tiles.items()
+        }
         return chosen
+
+    def at(self, scale: int) -> "Views":
+        """The pictures' scale x scale tiles, each at the input size: image by image, row by row. Scale 1: itself."""
+        if scale == 1:
+            return self
+        if scale not in self._tiles:
+            if self._pictures is None:
+                fine = F.interpolate(self.pixels, scale_factor=scale, mode="bicubic", align_corners=False)
+            else:
+                fine = self.backbone.preprocess(self._pictures, scale=scale)
+            tiles = fine.unflatten(3, (scale, -1)).unflatten(2, (scale, -1))  # (batch, 3, rows, h, columns, w)
+            self._tiles[scale] = Views.of_pixels(self.backbone, tiles.permute(0, 2, 4, 1, 3, 5).flatten(0, 2))
+        return self._tiles[scale]
+
+    def assemble(
+        self, tokens: Float[Tensor, "tiles patches width"], scale: int
+    ) -> Float[Tensor, "batch all_patches width"]:
+        """Patch tokens of the tiles as those of whole pictures, row by row over the finer grid."""
+        if scale == 1:
+            return tokens
+        grid = self.backbone.grid
+        tiled = tokens.unflatten(1, (grid, grid)).unflatten(0, (-1, scale, scale))
+        return tiled.permute(0, 1, 3, 2, 4, 5).flatten(1, 4)
 
     def compute(self, blocks: Sequence[int], *, embedding: bool = False, dense: bool = False) -> None:
         """Run the frozen pass once for all that will be asked for; what is known already costs nothing."""

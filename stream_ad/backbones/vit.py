@@ -72,8 +72,8 @@ class VitBackbone:
         """Width of a text token: the width of learned context."""
         return self.text.width
 
-    def preprocess(self, pictures: Sequence[Picture]) -> Float[Tensor, "batch 3 size size"]:
-        size = (self.spec.image_size, self.spec.image_size)
+    def preprocess(self, pictures: Sequence[Picture], *, scale: int = 1) -> Float[Tensor, "batch 3 size size"]:
+        size = (scale * self.spec.image_size,) * 2
         # paper: unsaid. Squashed, never cropped: a crop throws away defects at the short ends
         squashed = [np.asarray(Image.fromarray(p).resize(size, Image.Resampling.BICUBIC)) for p in pictures]
         stacked = torch.from_numpy(np.stack(squashed)).to(self.device)
@@ -94,7 +94,7 @@ class VitBackbone:
                 f"{self.spec.backbone} has blocks 0 to {self.depth - 1}; asked for {beyond[0]} (feature_block)"
             )
         last = self.depth - 1 if embedding or dense else max(blocks, default=-1)
-        if prompts is not None and prompts.requires_grad:
+        if pixels.requires_grad or (prompts is not None and prompts.requires_grad):
             return self._pass(pixels, blocks, last, prompts, embedding, dense)
         with torch.no_grad():
             if self.device.type == "cpu":

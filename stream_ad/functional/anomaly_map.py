@@ -17,7 +17,7 @@ def upsample(
     Bilinear, then Gaussian blur. paper: the ANM comes first there; here the raw map is brought to size and the
     ANM follows, so that raw maps stay available.
     """
-    grid = patch_scores.cpu().numpy()
+    grid = patch_scores.detach().cpu().numpy()
     resized = cv2.resize(grid, (size, size), interpolation=cv2.INTER_LINEAR)
     blurred = cv2.GaussianBlur(resized, (0, 0), BLUR_SIGMA)
     if roi is not None:
