@@ -87,6 +87,7 @@ def continual(
     """
     from stream_ad.adapters.datasets import find_products
     from stream_ad.evaluation.continual.renderings import to_html, to_markdown
+    from stream_ad.evaluation.continual.results import gallery
     from stream_ad.evaluation.continual.run import Bench, Plan
     from stream_ad.evaluation.continual.variants import chosen
 
@@ -112,7 +113,7 @@ def continual(
     output.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     markdown = to_markdown(report)
     output.with_suffix(".md").write_text(markdown, encoding="utf-8")
-    output.with_suffix(".html").write_text(to_html(report, made), encoding="utf-8")
+    output.with_suffix(".html").write_text(to_html(report, gallery(made)), encoding="utf-8")
     out().print(markdown, markup=False)
     err().print(f"written to {output}, {output.with_suffix('.md').name} and {output.with_suffix('.html').name}")
 
@@ -263,7 +264,13 @@ def code_hash() -> str:
     made_of = hashlib.sha256()
     for file in sorted(package.rglob("*.py")):
         place = file.relative_to(package)
-        if place.parts[0] not in APART and place.name not in ("renderings.py", "published.py", "differences.py"):
+        if place.parts[0] not in APART and place.name not in (
+            "renderings.py",
+            "tables.py",
+            "published.py",
+            "differences.py",
+            "charts.py",
+        ):
             made_of.update(str(place).encode() + file.read_bytes())
     return made_of.hexdigest()[:16]
 

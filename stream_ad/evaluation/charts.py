@@ -78,7 +78,7 @@ def matrix_chart(finding: MetricFinding, painted: Collection[str] = ()) -> str:
     for step, label in zip(matrix.steps, axes.get_yticklabels(), strict=True):
         label.set_color(INK if step.published else RED)
     axes.xaxis.tick_top()
-    return _svg(figure, f"{NAMES[finding.metric]} of every product after every version")
+    return as_svg(figure, f"{NAMES[finding.metric]} of every product after every version")
 
 
 def curves_chart(finding: MetricFinding) -> str:
@@ -119,7 +119,7 @@ def curves_chart(finding: MetricFinding) -> str:
         axes.set_xlabel("version")
     axes.set_ylabel(NAMES[finding.metric])
     axes.grid(axis="y", color=LINE, linewidth=0.6)
-    return _svg(figure, f"{NAMES[finding.metric]} of every product over the versions")
+    return as_svg(figure, f"{NAMES[finding.metric]} of every product over the versions")
 
 
 def regret_chart(tasks: Sequence[TaskFinding], metric: str = "image_auroc") -> str:
@@ -139,7 +139,7 @@ def regret_chart(tasks: Sequence[TaskFinding], metric: str = "image_auroc") -> s
     axes.ticklabel_format(axis="x", useOffset=False)
     axes.set_xlabel(NAMES[metric])
     figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=8.5, handletextpad=0.4)
-    return _svg(figure, "score with the product told against guessed, per product")
+    return as_svg(figure, "score with the product told against guessed, per product")
 
 
 def alarms_chart(tasks: Sequence[TaskFinding]) -> str:
@@ -160,7 +160,7 @@ def alarms_chart(tasks: Sequence[TaskFinding]) -> str:
     axes.set_xlim(left=-0.5)
     axes.set_xlabel("good parts that raised an alarm, %")
     figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=8.5)
-    return _svg(figure, "false alarms per product, promised and achieved")
+    return as_svg(figure, "false alarms per product, promised and achieved")
 
 
 def confusion_chart(confusion: Confusion) -> str:
@@ -192,13 +192,13 @@ def confusion_chart(confusion: Confusion) -> str:
     axes.set_yticks(range(rows), labels=names)
     axes.xaxis.tick_top()
     axes.set_ylabel("true product")
-    return _svg(figure, "which product each picture was taken for")
+    return as_svg(figure, "which product each picture was taken for")
 
 
 # --- shared -----------------------------------------------------------------------------------------
 
 
-def _svg(figure: Figure, title: str) -> str:
+def as_svg(figure: Figure, title: str) -> str:
     """The figure as an SVG document of its own, equal for equal values."""
     figure.set_layout_engine("constrained")
     figure.set_facecolor("none")

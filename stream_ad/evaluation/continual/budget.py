@@ -16,7 +16,7 @@ CORESET = "coreset"
 
 
 def rows_of(entry: BankEntry) -> int:
-    """Rows that an entry keeps."""
+    """Rows that an entry keeps of each level."""
     return len(entry.arrays[CORESET])
 
 
@@ -28,12 +28,14 @@ def shrunk(entry: BankEntry, rows: int) -> BankEntry:
     """
     if rows < 1:
         raise ValueError(f"an entry needs at least one row, got {rows}")
-    return entry if rows_of(entry) <= rows else with_rows(entry, np.asarray(entry.arrays[CORESET])[:rows])
+    if rows_of(entry) <= rows:
+        return entry
+    return with_arrays(entry, {CORESET: np.asarray(entry.arrays[CORESET])[:rows]})
 
 
-def with_rows(entry: BankEntry, coreset: np.ndarray) -> BankEntry:
-    """The entry with other rows, named by what it is made of."""
-    own = np.ascontiguousarray(coreset)
-    made_of = hashlib.sha256(entry.sha256.encode() + own.tobytes()).hexdigest()
-    arrays: Mapping[str, np.ndarray] = {**entry.arrays, CORESET: own}
-    return replace(entry, arrays=arrays, sha256=made_of)
+def with_arrays(entry: BankEntry, changed: Mapping[str, np.ndarray]) -> BankEntry:
+    """The entry with other arrays, named by what it is made of."""
+    made_of = hashlib.sha256(entry.sha256.encode())
+    for name, array in sorted(changed.items()):
+        made_of.update(name.encode() + np.ascontiguousarray(array).tobytes())
+    return replace(entry, arrays={**entry.arrays, **changed}, sha256=made_of.hexdigest())

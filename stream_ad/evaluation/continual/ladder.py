@@ -1,86 +1,75 @@
-"""What an entry's scores become when it loses rows, noted while its pictures are still there.
+"""What an entry's scores become when its rows change, measured while its pictures are still there.
 
 With fewer rows every picture is farther from its nearest row. A threshold and a fusion with the text branch that were
 set for the whole entry then mean nothing: the visual branch saturates, and its ranking is lost to the text's. So centre
 and scale of each branch (Eq. 15) are measured at a ladder of sizes when the task arrives, and a shrunk entry takes
 those between its two rungs.
 
-They are measured on the training pictures, as differences to the whole entry: a coreset holds about one patch in a
+They are measured on training pictures, as differences to the whole entry: a coreset holds about one patch in a
 hundred, so that what a picture loses by a smaller one is nearly the same whether it was learned or not. What the entry
 itself was calibrated by stays its base.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from stream_ad.backbones.views import Views
 from stream_ad.detectors.base import Detector
 from stream_ad.domain.bank import BankEntry, BranchScale
-from stream_ad.evaluation.continual.budget import rows_of, shrunk
+from stream_ad.evaluation.continual.budget import shrunk
 from stream_ad.functional.calibration import center_and_scale
 
-#: pictures that a ladder is measured on
+#: pictures that scales are measured on
 PICTURES = 40
 #: each rung has so many times the rows of the next lower one
 STEP = 2**0.5
 SMALLEST = 8  # rows
 STRIDE = 4  # of map pixels that a quantile is taken of
 
+#: by "scores" or "maps", then by branch: centre and scale under each of some entries
+Scales = Mapping[str, Mapping[str, Sequence[Sequence[float]]]]
+
+
+def measure_scales(entries: Sequence[BankEntry], detector: Detector, batches: Iterable[Views]) -> Scales:
+    """Centre and scale of each branch on the pictures, under each entry."""
+    found: dict[str, dict[str, list[list[np.ndarray]]]] = {"scores": {}, "maps": {}}
+    for views in batches:
+        for place, entry in enumerate(entries):
+            raw = detector.predict(views, [entry] * len(views))
+            for branch in raw.scores:
+                pixels = raw.maps[branch][:, ::STRIDE, ::STRIDE].numpy().ravel()
+                for of, values in (("scores", raw.scores[branch].numpy()), ("maps", pixels[np.isfinite(pixels)])):
+                    found[of].setdefault(branch, [[] for _ in entries])[place].append(values.astype(np.float64))
+    return {
+        of: {branch: [center_and_scale(np.concatenate(parts)) for parts in each] for branch, each in branches.items()}
+        for of, branches in found.items()
+    }
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ladder:
-    """Centre and scale of each branch's scores and maps in entries of falling size."""
+    """Centre and scale of each branch's scores and maps in an entry of falling size."""
 
     #: rows, falling; the first are all of the entry
     sizes: Sequence[int]
-    #: by "scores" or "maps", then by branch: (centre, scale) at each size
-    scales: Mapping[str, Mapping[str, Sequence[Sequence[float]]]]
-
-    def to_json(self) -> dict[str, Any]:
-        return {"sizes": list(self.sizes), "scales": self.scales}
+    #: at each size
+    scales: Scales
 
     def at(self, rows: int, of: str, branch: str, whole: BranchScale) -> BranchScale:
         """The scale of a branch with so many rows; `whole`: that of the whole entry, from its calibration."""
         places = np.log(np.array(self.sizes[::-1], float))
         centers, scales = np.array(self.scales[of][branch][::-1], float).T
-        where = np.log(float(rows))
-        center, scale = (float(np.interp(where, places, values)) for values in (centers, scales))
-        return replace(
-            whole, center=whole.center + center - float(centers[-1]), scale=whole.scale * scale / float(scales[-1])
-        )
-
-
-def measure_ladder(entry: BankEntry, detector: Detector, batches: Iterable[Views]) -> Ladder:
-    """The ladder of an entry on some of its training pictures."""
-    sizes = rungs(rows_of(entry))
-    entries = [shrunk(entry, size) for size in sizes]
-    found: dict[str, dict[str, list[list[np.ndarray]]]] = {"scores": {}, "maps": {}}
-    for views in batches:
-        for rung, smaller in enumerate(entries):
-            raw = detector.predict(views, [smaller] * len(views))
-            for branch in raw.scores:
-                pixels = raw.maps[branch][:, ::STRIDE, ::STRIDE].numpy().ravel()
-                for of, values in (("scores", raw.scores[branch].numpy()), ("maps", pixels[np.isfinite(pixels)])):
-                    found[of].setdefault(branch, [[] for _ in sizes])[rung].append(values.astype(np.float64))
-    return Ladder(
-        sizes,
-        {
-            of: {
-                branch: [center_and_scale(np.concatenate(parts)) for parts in rung] for branch, rung in branches.items()
-            }
-            for of, branches in found.items()
-        },
-    )
+        now = [float(np.interp(np.log(float(rows)), places, values)) for values in (centers, scales)]
+        return moved(whole, (centers[-1], scales[-1]), now)
 
 
 def rungs(rows: int) -> list[int]:
     """Sizes from `rows` down.
 
     >>> rungs(40)
-    [40, 28, 20, 14, 10, 8]
+    [40, 28, 19, 13, 9, 8]
     """
     sizes = [rows]
     while sizes[-1] > SMALLEST:
@@ -93,16 +82,35 @@ def climbed_down(whole: BankEntry, rows: int, ladder: Ladder) -> BankEntry:
     smaller = shrunk(whole, rows)
     if smaller is whole:
         return whole
-    calibration = whole.calibration
+    return rescaled(smaller, lambda of, branch, scale: ladder.at(rows, of, branch, scale))
 
-    def rescaled(of: str, scales: Mapping[str, BranchScale]) -> dict[str, BranchScale]:
-        return {branch: ladder.at(rows, of, branch, scale) for branch, scale in scales.items()}
+
+def carried_over(changed: BankEntry, scales: Scales) -> BankEntry:
+    """An entry with other rows than it was calibrated with; `scales`: before (0) and after (1) they changed."""
+    return rescaled(changed, lambda of, branch, scale: moved(scale, *scales[of][branch]))
+
+
+def moved(whole: BranchScale, before: Sequence[float], now: Sequence[float]) -> BranchScale:
+    """A calibrated scale, moved as the scale of some pictures moved: each (centre, scale)."""
+    return replace(
+        whole,
+        center=whole.center + float(now[0]) - float(before[0]),
+        scale=whole.scale * float(now[1]) / float(before[1]),
+    )
+
+
+def rescaled(entry: BankEntry, change: Callable[[str, str, BranchScale], BranchScale]) -> BankEntry:
+    """The entry with other scales; `change` is given "scores" or "maps", the branch, and its scale."""
+    calibration = entry.calibration
+
+    def each(of: str, scales: Mapping[str, BranchScale]) -> dict[str, BranchScale]:
+        return {branch: change(of, branch, scale) for branch, scale in scales.items()}
 
     return replace(
-        smaller,
+        entry,
         calibration=replace(
             calibration,
-            score_scales=rescaled("scores", calibration.score_scales),
-            map_scales=rescaled("maps", calibration.map_scales),
+            score_scales=each("scores", calibration.score_scales),
+            map_scales=each("maps", calibration.map_scales),
         ),
     )

@@ -15,7 +15,7 @@ from stream_ad.domain.bank import BankEntry
 from stream_ad.domain.images import ImageSet, Picture, split_hash
 from stream_ad.domain.ports import EntryStore, Progress
 from stream_ad.domain.task import Task
-from stream_ad.evaluation.continual.ladder import PICTURES, Ladder, measure_ladder
+from stream_ad.evaluation.continual.ladder import PICTURES, Scales, measure_scales
 from stream_ad.evaluation.continual.parts import Parts, digest
 from stream_ad.evaluation.continual.test_set import BATCH, Prompted
 from stream_ad.evaluation.continual.variants import Variant
@@ -114,7 +114,7 @@ class Learner:
                     normals,
                     make_detector(variant.detector, backbone, options),
                     backbone,
-                    feature_block=variant.feature_block,
+                    feature_block=variant.key_block,
                     folds=self.folds,
                     split_from=split_from,
                     seed=seed,
@@ -126,18 +126,17 @@ class Learner:
         entry = self.entries.get(known["entry"])
         return (variant.changed(entry) if variant.changed else entry), float(known["seconds"])
 
-    def ladder(self, variant: Variant, entry: BankEntry, normals: ImageSet) -> Ladder:
-        """How the entry's scores change with its rows, measured on some of the pictures that it was learned from."""
-        key = digest({"code": self.code, "entry": entry.sha256, "pictures": self.hash(normals)})
-        known = self.parts.get("ladders", key)
+    def scales(self, variant: Variant, entries: Sequence[BankEntry], normals: ImageSet) -> Scales:
+        """Centre and scale of each branch under each entry, measured on some of the pictures."""
+        key = digest({"code": self.code, "entries": [e.sha256 for e in entries], "pictures": self.hash(normals)})
+        known = self.parts.get("scales", key)
         if known is None:
             backbone = Prompted(self.backbone(variant.image_size))
             rows = np.linspace(0, len(normals) - 1, min(PICTURES, len(normals))).round().astype(int).tolist()
             views = (Views(backbone, [normals[row] for row in rows[i : i + BATCH]]) for i in range(0, len(rows), BATCH))
-            detector = make_detector(variant.detector, backbone, variant.options)
-            known = measure_ladder(entry, detector, views).to_json()
-            self.parts.put("ladders", key, known)
-        return Ladder(**known)
+            known = dict(measure_scales(entries, make_detector(variant.detector, backbone, variant.options), views))
+            self.parts.put("scales", key, known)
+        return known
 
     def hash(self, images: ImageSet) -> str:
         """Hash of a set's pictures; decoded once."""

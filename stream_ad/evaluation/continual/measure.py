@@ -26,6 +26,10 @@ from stream_ad.evaluation.metrics import image_ap, image_auroc, pixel_ap, pixel_
 from stream_ad.inspection import BankModel
 
 ALPHAS = (0.05, 0.01)
+#: arrays that detectors write; all others are the router's, alike for all methods
+OF_DETECTORS = frozenset(
+    ("coreset", "levels", "directions", "gains", "units", "top_k", "text_prompts", "text_embeddings", "visual_prompts")
+)
 STRIDE = 4  # of the maps that differences between methods are resampled on
 
 
@@ -278,11 +282,11 @@ def to_size(values: Float32[np.ndarray, "_from _from"], size: int) -> Float32[np
 
 
 def _routing_hash(entry: BankEntry) -> str:
-    """What a router reads of an entry."""
+    """What a router may read of an entry: all but what a detector wrote."""
     made_of = hashlib.blake2b(entry.task.id.encode(), digest_size=16)
     for name, array in sorted(entry.arrays.items()):
-        if name.startswith(("key", "embedding", "rout")):
-            made_of.update(np.ascontiguousarray(array).tobytes())
+        if name not in OF_DETECTORS:
+            made_of.update(name.encode() + np.ascontiguousarray(array).tobytes())
     made_of.update(entry.calibration.embedding_distances.tobytes())
     made_of.update(entry.calibration.key_distances.tobytes())
     return made_of.hexdigest()

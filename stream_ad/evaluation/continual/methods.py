@@ -16,11 +16,11 @@ import torch
 from stream_ad.domain.bank import BankEntry
 from stream_ad.domain.images import ImageSet, Subset
 from stream_ad.domain.task import Task, TaskId
-from stream_ad.evaluation.continual.budget import CORESET, rows_of, shrunk, with_rows
-from stream_ad.evaluation.continual.ladder import Ladder, climbed_down
+from stream_ad.evaluation.continual.budget import rows_of, shrunk
+from stream_ad.evaluation.continual.ladder import Ladder, carried_over, climbed_down, rungs
 from stream_ad.evaluation.continual.learned import Joined, Learner
+from stream_ad.evaluation.continual.shared import merge
 from stream_ad.evaluation.continual.variants import Family, Variant
-from stream_ad.functional.sampling import farthest_point_sampling
 
 #: pictures of earlier tasks that PatchCore* keeps, of all tasks together
 REPLAYED = 100
@@ -110,7 +110,9 @@ class Bank:
         if self.budget is None:
             return Held(dict(self._entries), routes=True)
         started = time.monotonic()
-        self._ladders[task.id] = self.learner.ladder(self.variant, entry, normals)
+        sizes = rungs(rows_of(entry))
+        scales = self.learner.scales(self.variant, [shrunk(entry, size) for size in sizes], normals)
+        self._ladders[task.id] = Ladder(sizes, scales)
         self.seconds += time.monotonic() - started
         share = max(1, self.budget // len(self._entries))
         # always from the whole entry: its first rows are the same, and its scales are not interpolated twice
@@ -188,7 +190,7 @@ class Shared:
     rows: int
     seconds: float = 0.0
     _tasks: list[TaskId] = field(default_factory=list)
-    _coreset: np.ndarray | None = None
+    _raw: torch.Tensor | None = None
 
     @property
     def name(self) -> str:
@@ -198,18 +200,13 @@ class Shared:
         wanted = min(self.rows, ENTRANCE * self.variant.rows)
         entry, seconds = self.learner.entry(self.variant, task, normals, seed=self.seed, rows=wanted, in_folds=False)
         self.seconds += seconds
-        new = np.asarray(entry.arrays[CORESET])
-        both = new if self._coreset is None else np.concatenate([self._coreset, new])
-        self._coreset = both if len(both) <= self.rows else _spread(both, self.rows, self.seed)
+        started = time.monotonic()
+        merged = merge(self._raw, entry, self.rows, seed=self.seed)
+        self._raw = merged.raw
+        scales = self.learner.scales(self.variant, [entry, merged.entry], normals)
+        self.seconds += time.monotonic() - started
         self._tasks.append(task.id)
-        return Held(dict.fromkeys(self._tasks, with_rows(entry, self._coreset)), routes=False)
-
-
-def _spread(points: np.ndarray, rows: int, seed: int) -> np.ndarray:
-    """Those of the points that cover all of them (greedy k-center)."""
-    generator = torch.Generator().manual_seed(seed)
-    kept = farthest_point_sampling(torch.from_numpy(np.ascontiguousarray(points)), rows, generator=generator)
-    return points[kept.numpy()]
+        return Held(dict.fromkeys(self._tasks, carried_over(merged.entry, scales)), routes=False)
 
 
 def _first(images: ImageSet, count: int) -> ImageSet:

@@ -196,6 +196,21 @@ def test_reads(bench: Bench) -> list[dict[str, Any]]:
     return sorted(reads, key=lambda read: read["at"])
 
 
+def gallery(bench: Bench) -> dict[str, list[tuple[str, bytes]]]:
+    """Of each task captions and pictures, by the first method in the first order."""
+    first, variant = bench.sequences[0], bench.plan.variants[0]
+    shown = {}
+    for place in first.order:
+        key = bench.key(first, variant, place)
+        captions = (bench.kit.parts.get("measured", key) or {}).get("examples", [])
+        if captions:
+            shown[bench.tasks[place].id] = [
+                (caption, bench.kit.parts.file("measured", key, f"{index}.jpg"))
+                for index, caption in enumerate(captions)
+            ]
+    return shown
+
+
 def data(bench: Bench) -> dict[str, Any]:
     """Which pictures, by hashes that anybody with the same data set can compare."""
     found = {}

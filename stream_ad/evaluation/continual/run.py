@@ -205,7 +205,7 @@ class Bench:
                 held=sequence.held[variant.name],
                 backbone=backbone,
                 detector=make_detector(variant.detector, backbone, variant.options),
-                block=variant.feature_block,
+                block=variant.key_block,
                 routes=routes,
                 now=self.kit.now,
             )

@@ -59,12 +59,10 @@ class TestSet:
             key = (id(backbone), start)
             views = self._views.get(key)
             if views is None:
-                views = Views(backbone, [self.pictures[row].pixels for row in rows])
-                yield rows, views
-                if sum(map(_bytes, self._views.values())) + _bytes(views) <= self._kept:
-                    self._views[key] = views
-            else:
-                yield rows, views
+                views = self._views[key] = Views(backbone, [self.pictures[row].pixels for row in rows])
+            yield rows, views
+            if sum(map(_bytes, self._views.values())) > self._kept:  # what it was asked for has been computed by now
+                del self._views[key]
 
     def image(self, row: int) -> HeldoutImage:
         return self.pictures[row]
@@ -98,8 +96,8 @@ class Prompted:
         self.depth, self.width, self.joint_width = backbone.depth, backbone.width, backbone.joint_width
         self.grid, self.text_width = backbone.grid, backbone.text_width
 
-    def preprocess(self, pictures: Sequence[Picture]) -> Float[Tensor, "batch 3 size size"]:
-        return self.backbone.preprocess(pictures)
+    def preprocess(self, pictures: Sequence[Picture], *, scale: int = 1) -> Float[Tensor, "batch 3 _size _size"]:
+        return self.backbone.preprocess(pictures, scale=scale)
 
     def encode_text(self, *args: Any, **options: Any) -> Float[Tensor, "texts joint"]:
         return self.backbone.encode_text(*args, **options)
@@ -146,9 +144,15 @@ def _hash(tensor: Tensor) -> bytes:
     return hashlib.blake2b(tensor.detach().cpu().numpy().tobytes(), digest_size=16).digest()
 
 
-def _bytes(views: Views) -> int:
-    """What a batch holds with its features, roughly: a wide backbone's are three times the size of the pixels."""
-    return 4 * views.pixels.nbytes
+def _bytes(held: Any) -> int:
+    """Bytes of all tensors and pictures that a batch holds."""
+    if isinstance(held, Views):
+        return sum(_bytes(value) for name, value in vars(held).items() if name != "backbone")
+    if isinstance(held, dict):
+        return sum(map(_bytes, held.values()))
+    if isinstance(held, list):
+        return sum(map(_bytes, held))
+    return int(getattr(held, "nbytes", 0))
 
 
 class Limited:

@@ -11,10 +11,15 @@ from typing import Any
 
 from stream_ad.domain.bank import BankEntry, BranchScale
 from stream_ad.errors import ConfigError
+from stream_ad.presets import DEPARTURES, detector_options
 
 BUDGET = "@budget"
-#: rows, block and input size of the baseline, whatever the preset
-BASELINE_ROWS, BASELINE_BLOCK, BASELINE_SIZE = 196, 5, 224
+#: px, of every preset: finer read-outs take tiles of this size
+IMAGE_SIZE = 224
+#: the baseline, whatever the preset
+BASELINE: Mapping[str, Any] = {"coreset_rows": 196, "blocks": (5,), "scales": (1,), "whitening": 0, "top_k": 3}
+#: the block whose patches are the routing keys
+KEY_BLOCK = 5
 #: k of Eq. 15 in every entry as it is learned
 STEEPNESS = 1.5
 #: text prompts are learned at this weight where an ablation needs them and the preset has none
@@ -29,15 +34,6 @@ class Family(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Preset:
-    """One configuration for all data sets."""
-
-    image_size: int
-    #: options of each detector, by its name
-    options: Mapping[str, Mapping[str, Any]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
     """A method before it has learned anything."""
 
@@ -45,9 +41,12 @@ class Variant:
     family: Family
     detector: str
     options: Mapping[str, Any]
-    image_size: int
     #: one line for a reader
     about: str
+    #: px, along each side
+    image_size: int = IMAGE_SIZE
+    #: the block whose patches are the routing keys
+    key_block: int = KEY_BLOCK
     #: changes an entry after it was learned; its threshold then means nothing
     changed: "Callable[[BankEntry], BankEntry] | None" = None
     #: rows of all tasks together are bounded
@@ -55,20 +54,9 @@ class Variant:
 
     @property
     def rows(self) -> int:
-        """Rows of one task's memory when it is learned."""
-        return int(self.options.get("coreset_rows", BASELINE_ROWS))
+        """Rows of one task's memory when it is learned, of each level."""
+        return int(self.options["coreset_rows"])
 
-    @property
-    def feature_block(self) -> int:
-        """The block whose patches are the routing keys."""
-        return int(self.options.get("feature_block", BASELINE_BLOCK))
-
-
-PRESETS: Mapping[str, Preset] = {
-    "fast": Preset(image_size=224, options={"cmpmb": {}, "patchcore": {}}),
-    "accurate": Preset(image_size=224, options={"cmpmb": {"coreset_rows": 588}, "patchcore": {"coreset_rows": 588}}),
-    "paper": Preset(image_size=224, options={"cmpmb": {}, "patchcore": {}}),
-}
 
 COMPARED = (
     "cmpmb",
@@ -89,7 +77,11 @@ ABLATIONS = (
     *(f"cmpmb_block_{block}" for block in BLOCKS),
     *(f"cmpmb_k_{k:g}" for k in STEEPNESSES),
 )
+#: methods of a run that names none
 DEFAULT = (*COMPARED, *(name + BUDGET for name in COMPARED))
+#: the same of the preset that holds the paper's literal settings: one row per departure of ours
+PAPER = "paper"
+OF_PAPER = ("cmpmb", *(f"paper_{name}" for name in DEPARTURES), "patchcore")
 
 
 def chosen(names: Sequence[str] | None, preset: str, *, ablations: bool = False) -> list[Variant]:
@@ -98,27 +90,16 @@ def chosen(names: Sequence[str] | None, preset: str, *, ablations: bool = False)
     Raises:
         ConfigError: there is no such preset or method, or one is named twice.
     """
-    if preset not in PRESETS:
-        raise ConfigError(f"there is no preset {preset!r}; choose {', '.join(PRESETS)}")
-    wanted = list(DEFAULT if names is None else names)
-    wanted += [name for name in ABLATIONS if ablations and name not in wanted]
-    return variants(wanted, PRESETS[preset])
-
-
-def variants(names: Sequence[str], preset: Preset) -> list[Variant]:
-    """The methods of those names, in their order.
-
-    Raises:
-        ConfigError: there is no such method, or one is named twice.
-    """
-    if repeated := sorted({name for name in names if names.count(name) > 1}):
-        raise ConfigError(f"--detectors names {repeated[0]!r} twice; give each once")
-    return [_variant(name, preset) for name in names]
-
-
-def _variant(name: str, preset: Preset) -> Variant:
-    base, at, end = name.partition("@")
     known = _known(preset)
+    wanted = list(names or (OF_PAPER if preset == PAPER else DEFAULT))
+    wanted += [name for name in ABLATIONS if ablations and name not in wanted]
+    if repeated := sorted({name for name in wanted if wanted.count(name) > 1}):
+        raise ConfigError(f"--detectors names {repeated[0]!r} twice; give each once")
+    return [_variant(name, known) for name in wanted]
+
+
+def _variant(name: str, known: Mapping[str, Variant]) -> Variant:
+    base, at, end = name.partition("@")
     if base not in known or at + end not in ("", BUDGET):
         raise ConfigError(
             f"there is no method {name!r}; choose among {', '.join(known)}, each also with {BUDGET} behind its name"
@@ -129,32 +110,23 @@ def _variant(name: str, preset: Preset) -> Variant:
     return replace(made, name=name, budgeted=True, about=f"{made.about}, in a fixed number of rows for all tasks")
 
 
-def _known(preset: Preset) -> Mapping[str, Variant]:
-    cmpmb = dict(preset.options.get("cmpmb", {}))
-    same = dict(preset.options.get("patchcore", {}))
-    baseline = {"coreset_rows": BASELINE_ROWS, "feature_block": BASELINE_BLOCK}
+def _known(preset: str) -> Mapping[str, Variant]:
+    options = detector_options(preset)
+    cmpmb, same = dict(options["cmpmb"]), dict(options["patchcore"])
 
-    def bank(name: str, about: str, options: Mapping[str, Any], **more: Any) -> Variant:
-        settings: dict[str, Any] = {"detector": "cmpmb", "image_size": preset.image_size} | more
-        return Variant(name=name, family=Family.BANK, options=options, about=about, **settings)
+    def bank(name: str, about: str, own: Mapping[str, Any], **more: Any) -> Variant:
+        return Variant(name=name, family=Family.BANK, options=own, about=about, **{"detector": "cmpmb", **more})
 
     def single(name: str, family: Family, about: str) -> Variant:
-        return Variant(
-            name=name, family=family, detector="patchcore", options=same, image_size=preset.image_size, about=about
-        )
+        return Variant(name=name, family=family, detector="patchcore", options=same, about=about)
 
-    with_text = cmpmb | {"text_weight": cmpmb.get("text_weight") or TEXT_WEIGHT}
+    with_text = cmpmb | {"text_weight": cmpmb["text_weight"] or TEXT_WEIGHT}
+    rows, block = BASELINE["coreset_rows"], BASELINE["blocks"][0]
     found = [
-        bank("cmpmb", "the full method", cmpmb),
+        bank("cmpmb", "the full method" if preset != PAPER else "the paper's literal settings", cmpmb),
         bank("cmpmb_no_prompts", "without visual prompts", cmpmb | {"prompt_steps": 0}),
         bank("cmpmb_no_text", "without text (UCAD-like)", cmpmb | {"text_weight": 0.0}),
-        bank(
-            "patchcore",
-            f"PatchCore per task, {BASELINE_ROWS} rows of block {BASELINE_BLOCK} at {BASELINE_SIZE} px",
-            baseline,
-            detector="patchcore",
-            image_size=BASELINE_SIZE,
-        ),
+        bank("patchcore", f"PatchCore per task, {rows} rows of block {block}", BASELINE, detector="patchcore"),
         bank("patchcore_same", "PatchCore per task on the preset's own features", same, detector="patchcore"),
         single("sequence", Family.SEQUENCE, "PatchCore trained in sequence: the last task's memory alone"),
         single("patchcore_replay", Family.REPLAY, "PatchCore*: one memory of the new task and replayed pictures"),
@@ -165,12 +137,22 @@ def _known(preset: Preset) -> Mapping[str, Variant]:
             for a in ALPHAS
         ),
         *(
-            bank(f"cmpmb_block_{b}", f"read out after block {b} alone, 0-based", cmpmb | {"feature_block": b})
+            bank(f"cmpmb_block_{b}", f"block {b} alone, 0-based, keys too", cmpmb | {"blocks": (b,)}, key_block=b)
             for b in BLOCKS
         ),
         *(bank(f"cmpmb_k_{k:g}", f"k = {k:g} (Eq. 15)", with_text, changed=steepness(k)) for k in STEEPNESSES),
     ]
+    if preset == PAPER:
+        found.append(bank(PAPER, "the paper's literal settings", cmpmb))
+        found += [
+            bank(f"paper_{name}", f"the paper's settings but {_said(changes)}", cmpmb | dict(changes))
+            for name, changes in DEPARTURES.items()
+        ]
     return {variant.name: variant for variant in found}
+
+
+def _said(changes: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in changes.items())
 
 
 # --- ablations of the fusion: the branches stay, only how they are put together changes ---------------
