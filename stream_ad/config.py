@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from stream_ad.errors import ConfigError
+from stream_ad.presets import detector_options
 
 PREFIX = "STREAM_AD_"
 # read elsewhere, or by the tests; no settings
@@ -61,32 +62,40 @@ class Backbone(Section):
 
 
 class Cmpmb(Section):
-    text_weight: Share = 0.1
-    context_tokens: Natural = 5
-    text_steps: Natural = 60
-    text_rate: Positive = 5e-3
-    prompt_length: Natural = 1
-    prompt_steps: Natural = 12
-    prompt_rate: Positive = 2e-3
-    batch_size: Count = 4
-    regions: Count = 24
+    """What is null is the preset's."""
+
+    text_weight: Share | None = None
+    context_tokens: Natural | None = None
+    text_steps: Natural | None = None
+    text_rate: Positive | None = None
+    prompt_length: Natural | None = None
+    prompt_steps: Natural | None = None
+    prompt_rate: Positive | None = None
+    batch_size: Count | None = None
+    regions: Count | None = None
+    prompt_init: Literal["small", "paper"] | None = None
+    text_noise: Literal["regions", "whole"] | None = None
+    pooled_width: Natural | None = None
 
 
 class Detector(Section):
+    """What is null is the preset's."""
+
     name: Literal["cmpmb", "patchcore", "zero-shot"] = "cmpmb"
+    preset: Literal["fast", "accurate", "paper"] = "fast"
     feature_block: Natural = 5
-    coreset_rows: Count = 196
-    top_k: Count = 3
+    coreset_rows: Count | None = None
+    blocks: Annotated[tuple[Natural, ...], Field(min_length=1)] | None = None
+    scales: Annotated[tuple[Count, ...], Field(min_length=1)] | None = None
+    whitening: Natural | None = None
+    candidates: Count | None = None
+    top_k: Count | None = None
     cmpmb: Cmpmb = Cmpmb()
 
     def options(self) -> Mapping[str, Mapping[str, Any]]:
         """What each detector's constructor takes, by the detector's name."""
-        memory = {"coreset_rows": self.coreset_rows, "feature_block": self.feature_block, "top_k": self.top_k}
-        return {
-            "cmpmb": memory | self.cmpmb.model_dump(),
-            "patchcore": memory,
-            "zero-shot": {"top_k": self.top_k},
-        }
+        own = self.model_dump(exclude={"name", "preset", "feature_block", "cmpmb"})
+        return detector_options(self.preset, own | self.cmpmb.model_dump())
 
 
 class Routing(Section):

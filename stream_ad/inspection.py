@@ -47,12 +47,13 @@ class BankModel:
                     f"task {entry.task.id!r} was learned with features {entry.features}, this program is set to "
                     f"{backbone.spec}: set backbone.id and backbone.image_size to the former, or adapt the task again"
                 )
-            wanted = [feature_block, detector_of(entry.detector, detectors).top_k]
-            made = list(map(int, entry.arrays.get("read_out", ())))
-            if made != wanted:
+            detector_of(entry.detector, detectors)
+            made = int(entry.arrays.get("key_block", -1))
+            if made != feature_block:
                 raise BankError(
-                    f"task {entry.task.id!r} was learned with [detector.feature_block, detector.top_k] = {made}, this "
-                    f"program is set to {wanted}: its threshold would mean nothing. Set them back, or adapt it again"
+                    f"task {entry.task.id!r} was learned with keys of block {made}, this program reads "
+                    f"detector.feature_block = {feature_block}: its routing would mean nothing. Set it back, or adapt "
+                    "the task again"
                 )
         self.backbone = backbone
         self.detectors = detectors

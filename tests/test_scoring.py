@@ -116,12 +116,16 @@ def test_a_bank_of_other_features_is_refused_and_the_old_one_stays(nut):
     assert inspect(scorer, disc(70))[0].verdict is Verdict.OK
 
 
-@pytest.mark.parametrize(
-    "changed", [{"feature_block": 3}, {"detectors": make_detectors(cached(), {"cmpmb": {"top_k": 1}})}]
-)
-def test_another_read_out_than_the_entrys_is_refused(nut, changed):
-    """The threshold was calibrated on one block and one mean; with others it would let NG parts pass."""
-    with pytest.raises(BankError, match=r"feature_block, detector\.top_k\] = \[5, 3\]"):
-        BankModel(
-            cached(), changed.get("detectors", detectors()), bank_of(nut), feature_block=changed.get("feature_block", 5)
-        )
+def test_keys_of_another_block_than_the_routers_are_refused(nut):
+    with pytest.raises(BankError, match=r"keys of block 5, this program reads detector\.feature_block = 3"):
+        BankModel(cached(), detectors(), bank_of(nut), feature_block=3)
+
+
+def test_an_entry_is_scored_as_it_was_learned_whatever_the_program_is_set_to(nut):
+    """Its threshold was calibrated on its own blocks, scales and mean."""
+    changed = {"top_k": 1, "blocks": (2, 3), "scales": (2,), "whitening": 5}
+    others = make_detectors(cached(), {"cmpmb": changed, "patchcore": changed})
+    own, other = (BankModel(cached(), each, bank_of(nut)) for each in (detectors(), others))
+    one, two = (model.find(model.views([disc(70)]), [nut])[0] for model in (own, other))
+    assert one.score == two.score
+    np.testing.assert_array_equal(one.map, two.map)

@@ -45,7 +45,7 @@ class Backbone(Protocol):
         ...
 
     def preprocess(self, pictures: Sequence[Picture], *, scale: int = 1) -> Float[Tensor, "batch 3 size size"]:
-        """Pictures squashed to `scale` times the input size (never cropped) and normalised, on the backbone's device."""
+        """Pictures squashed (never cropped) to `scale` times the input size, normalised, on the backbone's device."""
         ...
 
     def encode(

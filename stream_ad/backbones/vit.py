@@ -73,7 +73,7 @@ class VitBackbone:
         return self.text.width
 
     def preprocess(self, pictures: Sequence[Picture], *, scale: int = 1) -> Float[Tensor, "batch 3 size size"]:
-        size = (scale * self.spec.image_size,) * 2
+        size = (scale * self.spec.image_size, scale * self.spec.image_size)
         # paper: unsaid. Squashed, never cropped: a crop throws away defects at the short ends
         squashed = [np.asarray(Image.fromarray(p).resize(size, Image.Resampling.BICUBIC)) for p in pictures]
         stacked = torch.from_numpy(np.stack(squashed)).to(self.device)

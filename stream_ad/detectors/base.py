@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float
+import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from stream_ad.backbones.views import Views
@@ -21,6 +22,14 @@ class RawPrediction(NamedTuple):
     #: at the input size, blurred; -inf outside the region of interest
     maps: Mapping[str, Float[Tensor, "batch size size"]]
 
+    def rows(self, chosen: Bool[np.ndarray, " batch"]) -> "RawPrediction":
+        """Those of some images."""
+        kept = torch.from_numpy(chosen)
+        return RawPrediction(
+            {branch: values[kept] for branch, values in self.scores.items()},
+            {branch: values[kept] for branch, values in self.maps.items()},
+        )
+
 
 @runtime_checkable
 class Detector(Protocol):
@@ -36,8 +45,6 @@ class Detector(Protocol):
     min_images: int
     #: each branch's weight in the fused score, summing to 1
     branches: Mapping[str, float]
-    #: patches whose mean score is the image score
-    top_k: int
 
     def adapt(
         self, task: Task, normals: ImageSet, *, roi: Mask | None, seed: int, progress: Progress

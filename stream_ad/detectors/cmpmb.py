@@ -4,6 +4,7 @@ Symbols: `K` -> `keys` (made by `routing/keys.py`, alike for every detector), `P
 `visual_prompts`, `F` -> `coreset`; `S_V` the visual branch, `S_T` the text branch. What differs from the paper:
 
 - features keep the tower's own width (the paper pools 768 to 1024, which adds nothing and distorts distances);
+- what is read out (`detectors/memory.py`): several blocks, tiles, whitened distances;
 - prompts start at N(0, 0.02) and move at a rate that changes them (U(0, 1), N(0, 1) and Adam at 5e-5 leave them as
   they were drawn);
 - two text prompts share the learned context, flawless and damaged: one prompt alone gives no anomaly score;
@@ -20,13 +21,22 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from stream_ad.backbones.base import CONTEXT_PLACE, Backbone
 from stream_ad.backbones.views import Views
 from stream_ad.detectors.base import RawPrediction
-from stream_ad.detectors.memory import build_coreset, patch_distances, score_patches
+from stream_ad.detectors.memory import (
+    MemoryOptions,
+    ReadOut,
+    build_memory,
+    by_entry,
+    frozen,
+    patch_distances,
+    score_patches,
+)
 from stream_ad.detectors.text import damaged_logit, damaged_probability, pair
 from stream_ad.domain.bank import BankEntry
 from stream_ad.domain.images import ImageSet, Mask, Picture
@@ -35,7 +45,7 @@ from stream_ad.domain.task import Task
 from stream_ad.errors import TooFewImages
 from stream_ad.functional.arrays import as_tensor
 from stream_ad.functional.losses import patch_mse, structure_loss
-from stream_ad.functional.perturbation import perturb
+from stream_ad.functional.perturbation import noisy, perturb
 from stream_ad.functional.regions import superpixels
 
 SYNTHETIC = 32  # pictures with painted defects that the text prompts are learned on
@@ -44,10 +54,7 @@ CONTEXT_SUFFIX = f" with {CONTEXT_PLACE}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CmpmbOptions:
-    coreset_rows: int = 196
-    #: 0-based; paper: "fifth" in 3.2 and "sixth" in 3.3, index 5 counted from 0 fits both
-    feature_block: int = 5
+class CmpmbOptions(MemoryOptions):
     #: 1 - alpha of Eq. 16; 0 skips the text branch and the blocks that only it needs
     text_weight: float = 0.1
     #: N_t, learned tokens in the text prompts
@@ -61,18 +68,23 @@ class CmpmbOptions:
     batch_size: int = 4
     #: superpixels per image
     regions: int = 24
+    #: how prompts are drawn: "small" N(0, 0.02); "paper" U(0, 1) visual, N(0, 1) textual
+    prompt_init: str = "small"
+    #: what text prompts are learned on: painted "regions", or noise of sigma 1 on the "whole" picture (paper)
+    text_noise: str = "regions"
+    #: channels that tokens are average-pooled to; 0: as many as they have. paper: 1024
+    pooled_width: int = 0
     #: patches whose mean score is the image score
     top_k: int = 3
 
 
 class Cmpmb:
-    name = "cmpmb/1"
+    name = "cmpmb/2"
     min_images = 2
 
     def __init__(self, backbone: Backbone, options: CmpmbOptions = CmpmbOptions()) -> None:
         self.backbone = backbone
         self.options = options
-        self.top_k = options.top_k
         self._regions: OrderedDict[bytes, Int[Tensor, " patches"]] = OrderedDict()  # the folds share most pictures
         visual = 1 - options.text_weight
         self.branches: Mapping[str, float] = (
@@ -82,7 +94,9 @@ class Cmpmb:
     def adapt(
         self, task: Task, normals: ImageSet, *, roi: Mask | None, seed: int, progress: Progress
     ) -> Mapping[str, np.ndarray]:
-        """`text_prompts` (N_t, text width), `text_embeddings` (2, D), `visual_prompts` (blocks, 2, I, C), `coreset`."""
+        """A memory (`detectors/memory.py`) with `text_prompts` (N_t, text width), `text_embeddings` (2, D) and
+        `visual_prompts` (blocks, 2, I, C).
+        """
         if len(normals) < self.min_images:
             raise TooFewImages(task.id, self.min_images, len(normals))
         arrays: dict[str, np.ndarray] = {}
@@ -90,33 +104,25 @@ class Cmpmb:
             prompts, embeddings = self._learn_text(task, normals, roi, seed, progress)
             arrays |= {"text_prompts": prompts, "text_embeddings": embeddings}
         visual = self._learn_visual(normals, seed, progress)
-        coreset = build_coreset(
-            lambda views: self._features(views, visual),
-            self.backbone,
-            normals,
-            self.options.coreset_rows,
-            roi=roi,
-            seed=seed,
-            progress=progress,
+        memory = build_memory(
+            self._read_out(visual), self.backbone, normals, self.options, roi=roi, seed=seed, progress=progress
         )
-        return arrays | {"visual_prompts": visual.cpu().numpy(), "coreset": coreset}
+        return arrays | memory | {"visual_prompts": visual.cpu().numpy(), "top_k": np.array(self.options.top_k)}
 
     def predict(self, views: Views, entries: Sequence[BankEntry]) -> RawPrediction:
         branches = {"visual": self._visual(views, entries)}
         if any("text_embeddings" in entry.arrays for entry in entries):
             branches["text"] = self._text(views, entries)
-        return score_patches(branches, entries, self.backbone.spec.image_size, self.top_k)
+        return score_patches(branches, entries, self.backbone.spec.image_size)
 
-    def _visual(self, views: Views, entries: Sequence[BankEntry]) -> list[Float[Tensor, "grid grid"]]:
-        """S_V: distance to the nearest row of F, under the task's visual prompts."""
-        grids: list[Tensor | None] = [None] * len(entries)
-        for entry in {id(entry): entry for entry in entries}.values():  # one pass per task in the batch
-            rows = [row for row, other in enumerate(entries) if other is entry]
+    def _visual(self, views: Views, entries: Sequence[BankEntry]) -> list[Float[Tensor, "_grid _grid"]]:
+        """S_V: distance to the nearest rows of F, under the task's visual prompts."""
+
+        def of_entry(views: Views, entry: BankEntry) -> list[Tensor]:
             prompts = as_tensor(entry.arrays["visual_prompts"], views.pixels.device)
-            features = self._features(views, prompts, rows)
-            for row, image in zip(rows, features, strict=True):
-                grids[row] = patch_distances(image, entry, self.backbone.grid)
-        return [grid for grid in grids if grid is not None]
+            return patch_distances(self._read_out(prompts), views, entry)
+
+        return by_entry(of_entry, views, entries)
 
     def _text(self, views: Views, entries: Sequence[BankEntry]) -> list[Float[Tensor, "grid grid"]]:
         """S_T: log-odds of "damaged"; zero where an entry was learned without text."""
@@ -130,43 +136,60 @@ class Cmpmb:
                 grids.append(dense.new_zeros(grid, grid))
         return grids
 
-    def _features(
-        self, views: Views, prompts: Float[Tensor, "layers 2 length width"], rows: Sequence[int] | None = None
-    ) -> Float[Tensor, "batch patches width"]:
-        """Patch tokens after `feature_block` under the prompts; the frozen ones where there are none."""
-        block = self.options.feature_block
-        if prompts.shape[2] == 0:
-            frozen = views.block(block)
-            return frozen if rows is None else frozen[list(rows)]
-        pixels = views.pixels if rows is None else views.pixels[list(rows)]
-        return self.backbone.encode(pixels, [block], prompts=prompts).blocks[block]
+    def _read_out(self, prompts: Float[Tensor, "layers 2 length width"]) -> ReadOut:
+        """Patch tokens under the prompts; the frozen ones where there are none."""
+
+        def read_out(views: Views, scale: int, blocks: Sequence[int]) -> Mapping[int, Tensor]:
+            if prompts.shape[2] == 0:
+                found = frozen(views, scale, blocks)
+            else:
+                encoded = self.backbone.encode(views.at(scale).pixels, blocks, prompts=prompts)
+                found = {block: views.assemble(encoded.blocks[block], scale) for block in blocks}
+            if not self.options.pooled_width:
+                return found
+            return {block: F.adaptive_avg_pool1d(one, self.options.pooled_width) for block, one in found.items()}
+
+        return read_out
 
     def _learn_visual(self, normals: ImageSet, seed: int, progress: Progress) -> Float[Tensor, "layers 2 length width"]:
         """P^V by the structure loss (Eq. 10-13) over superpixels; a fixed number of steps, the last ones kept."""
         options = self.options
         generator = torch.Generator().manual_seed(seed)
-        layers = options.feature_block + 1  # later blocks are not read: their prompts would get no gradient
-        length = options.prompt_length if options.prompt_steps else 0
-        drawn = torch.randn(layers, 2, length, self.backbone.width, generator=generator) * 0.02
+        layers = max(options.blocks) + 1  # later blocks are not read: their prompts would get no gradient
+        shape = (layers, 2, options.prompt_length if options.prompt_steps else 0, self.backbone.width)
+        if options.prompt_init == "paper":
+            drawn = torch.rand(shape, generator=generator)
+        else:
+            drawn = torch.randn(shape, generator=generator) * 0.02
         device = self.backbone.preprocess([normals[0]]).device
         prompts = drawn.to(device)
-        if not length:
+        if not drawn.numel():
             return prompts
         prompts.requires_grad_(True)
         optimiser = torch.optim.Adam([prompts], lr=options.prompt_rate)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, options.prompt_steps)
         for step in range(options.prompt_steps):
             chosen = torch.randint(len(normals), (options.batch_size,), generator=generator).tolist()
-            pictures = [normals[index] for index in chosen]
+            pictures = [self._cut(normals[index], generator) for index in chosen]
             regions = torch.stack([self._regions_of(picture) for picture in pictures]).to(device)
-            encoded = self.backbone.encode(self.backbone.preprocess(pictures), [options.feature_block], prompts=prompts)
-            loss = structure_loss(encoded.blocks[options.feature_block], regions)
+            encoded = self.backbone.encode(self.backbone.preprocess(pictures), options.blocks, prompts=prompts)
+            loss = torch.stack([structure_loss(tokens, regions) for tokens in encoded.blocks.values()]).mean()
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
             schedule.step()
             progress("visual prompts", step + 1, options.prompt_steps)
         return prompts.detach()
+
+    def _cut(self, picture: Picture, generator: torch.Generator) -> Picture:
+        """One of the views that the read-out takes of a picture: the whole, or a tile."""
+        scales = self.options.scales
+        scale = scales[int(torch.randint(len(scales), (), generator=generator))]
+        row, column = torch.randint(scale, (2,), generator=generator).tolist()
+        height, width = picture.shape[:2]
+        return picture[
+            row * height // scale : (row + 1) * height // scale, column * width // scale : (column + 1) * width // scale
+        ]
 
     def _regions_of(self, picture: Picture) -> Int[Tensor, " patches"]:
         """The superpixel of each patch; remembered for the last pictures, since labelling costs as much as a pass."""
@@ -186,13 +209,15 @@ class Cmpmb:
         rng = np.random.default_rng(seed)
         dense, shares = [], []
         for _ in range(min(SYNTHETIC, max(8, len(normals)))):
-            picture, mask = perturb(normals[int(rng.integers(len(normals)))], rng, roi=roi)
+            picture = normals[int(rng.integers(len(normals)))]
+            picture, mask = noisy(picture, rng) if options.text_noise == "whole" else perturb(picture, rng, roi=roi)
             dense.append(Views(backbone, [picture]).dense[0])
             share = cv2.resize(mask.astype(np.float32), (backbone.grid, backbone.grid), interpolation=cv2.INTER_AREA)
             shares.append(torch.from_numpy(share.ravel()))
         features, target = torch.stack(dense), torch.stack(shares).to(dense[0].device)
         generator = torch.Generator().manual_seed(seed)
-        context = torch.randn(options.context_tokens, backbone.text_width, generator=generator) * 0.02
+        spread = 1.0 if options.prompt_init == "paper" else 0.02  # CLIP's own token embeddings have 0.02
+        context = torch.randn(options.context_tokens, backbone.text_width, generator=generator) * spread
         context = context.to(features.device).requires_grad_(True)
         optimiser = torch.optim.Adam([context], lr=options.text_rate)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, options.text_steps)

@@ -1,9 +1,22 @@
-"""What memory-based detectors share: a coreset of normal patches and the distance to it."""
+"""What memory-based detectors share: coresets of normal patches and the distance to them.
+
+A memory has one coreset per *level*: a block of the backbone, read out of the whole picture (scale 1) or of its s x s
+tiles, each at the input size (scale s). An entry says which levels it has, and is always scored as it was learned.
+
+Array        shape                     what it is
+levels       (levels, 2)               scale and block of each level
+coreset      (rows, levels, C)         normal patches in the order of their choice, whitened; float16
+directions   (levels, rank, C)         the whitening of each level; rank 0: features as they are
+gains        (levels, rank)
+units        (levels,)                 mean distance of the normal patches to the coreset: what a level is measured in
+"""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -17,9 +30,28 @@ from stream_ad.functional.anomaly_map import roi_patches, top_mean, upsample
 from stream_ad.functional.arrays import as_tensor
 from stream_ad.functional.neighbors import nearest_distance
 from stream_ad.functional.sampling import farthest_point_sampling
+from stream_ad.functional.whitening import Whitening, fit_whitening
 
 BATCH = 16
-MAX_CANDIDATES = 200_000  # patches drawn for the sampling, so that 100,000 images fit
+
+#: patch tokens of (views, scale, blocks), by block; with prompts or without
+ReadOut = Callable[[Views, int, Sequence[int]], Mapping[int, Float[Tensor, "batch patches channels"]]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryOptions:
+    """How a memory is made. Three of them are what presets choose."""
+
+    #: rows of each level's coreset
+    coreset_rows: int = 196
+    #: blocks that are read out, 0-based; paper: "fifth" in 3.2 and "sixth" in 3.3, index 5 counted from 0 fits both
+    blocks: tuple[int, ...] = (5,)
+    #: 1: the whole picture; s: its s x s tiles, each at the input size
+    scales: tuple[int, ...] = (1,)
+    #: directions of largest variance that are whitened, of layer-normalised tokens; 0: tokens as they are
+    whitening: int = 0
+    #: patches drawn for the choice of the coreset, an equal number per picture
+    candidates: int = 20_000
 
 
 def batches(backbone: Backbone, images: ImageSet) -> Iterator[Views]:
@@ -27,37 +59,61 @@ def batches(backbone: Backbone, images: ImageSet) -> Iterator[Views]:
         yield Views(backbone, [images[i] for i in range(start, min(start + BATCH, len(images)))])
 
 
-def build_coreset(
-    read_out: Callable[[Views], Float[Tensor, "batch patches channels"]],
+def frozen(views: Views, scale: int, blocks: Sequence[int]) -> Mapping[int, Float[Tensor, "batch patches channels"]]:
+    """The frozen features of a scale: the read-out without prompts."""
+    tiles = views.at(scale)
+    tiles.compute(blocks)
+    return {block: views.assemble(tiles.block(block), scale) for block in blocks}
+
+
+def build_memory(
+    read_out: ReadOut,
     backbone: Backbone,
     normals: ImageSet,
-    rows: int,
+    options: MemoryOptions,
     *,
     roi: Mask | None,
     seed: int,
     progress: Progress,
-) -> Float[np.ndarray, "coreset_rows channels"]:
-    """Up to `rows` patches of the normals that cover all of them (greedy k-center; CMPMB Eq. 3-6).
+) -> dict[str, np.ndarray]:
+    """The arrays of a memory: at each level rows that cover all patches of the normals (CMPMB Eq. 3-6).
 
-    Patches outside the region of interest are not learned. Beyond 200,000 patches an equal number per image is
-    drawn.
+    Patches outside the region of interest are not learned. All levels have the same number of rows.
     """
     generator = torch.Generator().manual_seed(seed)
-    inside = None if roi is None else torch.from_numpy(roi_patches(roi, backbone.grid))
-    per_image = max(1, MAX_CANDIDATES // len(normals))
-    candidates = []
+    levels = [(scale, block) for scale in options.scales for block in options.blocks]
+    candidates: dict[tuple[int, int], list[Tensor]] = {level: [] for level in levels}
+    per_image = max(1, options.candidates // len(normals))
     done = 0
     for views in batches(backbone, normals):
-        for image in read_out(views).cpu():
-            image = image if inside is None else image[inside]
-            if len(image) > per_image:
-                image = image[torch.randperm(len(image), generator=generator)[:per_image]]
-            candidates.append(image)
+        for scale in options.scales:
+            inside = None if roi is None else torch.from_numpy(roi_patches(roi, scale * backbone.grid))
+            for block, features in read_out(views, scale, options.blocks).items():
+                for image in features.cpu():
+                    image = image if inside is None else image[inside]
+                    if len(image) > per_image:
+                        image = image[torch.randperm(len(image), generator=generator)[:per_image]]
+                    candidates[scale, block].append(_normalised(image, options.whitening))
         done += len(views)
         progress("coreset", done, len(normals))
-    points = torch.cat(candidates)
-    kept = farthest_point_sampling(points, min(rows, len(points)), generator=generator)
-    return points[kept].numpy()
+    points = [torch.cat(candidates.pop(level)) for level in levels]
+    rows = min(options.coreset_rows, *map(len, points))
+    coresets, maps, units = [], [], []
+    for level in points:
+        whitening = fit_whitening(level, options.whitening)
+        level = whitening(level)
+        kept = farthest_point_sampling(level, rows, generator=generator)
+        coreset = level[kept].half()
+        coresets.append(coreset)
+        maps.append(whitening)
+        units.append(_unit(level, coreset.float()))
+    return {
+        "levels": np.array(levels),
+        "coreset": torch.stack(coresets, dim=1).numpy(),
+        "directions": torch.stack([one.directions for one in maps]).numpy(),
+        "gains": torch.stack([one.gains for one in maps]).numpy(),
+        "units": np.array(units, dtype=np.float32),
+    }
 
 
 def entry_roi(entry: BankEntry) -> Mask | None:
@@ -65,25 +121,55 @@ def entry_roi(entry: BankEntry) -> Mask | None:
     return np.asarray(entry.arrays["roi"]) if "roi" in entry.arrays else None
 
 
-def patch_distances(
-    features: Float[Tensor, "patches channels"], entry: BankEntry, grid: int
-) -> Float[Tensor, "grid grid"]:
-    """Distance of one image's patches to the nearest row of its task's coreset."""
-    coreset = as_tensor(entry.arrays["coreset"], features.device)
-    return nearest_distance(features, coreset).unflatten(0, (grid, grid))
+def patch_distances(read_out: ReadOut, views: Views, entry: BankEntry) -> list[Float[Tensor, "grid grid"]]:
+    """Distances of images' patches to the nearest rows of one entry, a map of the finest scale for each image.
+
+    Each level's distances are measured in its unit and brought to the finest grid; their mean is taken with weights in
+    proportion to the scale: a tile sees more of its place than the whole picture does.
+    """
+    device = views.pixels.device
+    levels = [(int(scale), int(block)) for scale, block in entry.arrays["levels"]]
+    coreset = as_tensor(entry.arrays["coreset"], device)
+    directions, gains = (as_tensor(entry.arrays[name], device) for name in ("directions", "gains"))
+    finest = views.backbone.grid * max(scale for scale, _ in levels)
+    total: list[Tensor] = [views.pixels.new_zeros(finest, finest) for _ in range(len(views))]
+    for scale in sorted({scale for scale, _ in levels}):
+        own = [place for place, level in enumerate(levels) if level[0] == scale]
+        features = read_out(views, scale, [levels[place][1] for place in own])
+        for place in own:
+            rows = coreset[:, place].float()
+            whiten = Whitening(directions[place], gains[place])
+            unit = float(entry.arrays["units"][place])
+            for row, image in enumerate(features[levels[place][1]]):
+                distance = nearest_distance(whiten(_normalised(image, len(whiten.gains))), rows) / unit
+                grid = distance.unflatten(0, (scale * views.backbone.grid,) * 2)
+                total[row] = total[row] + scale * _to_grid(grid, finest)
+    return [one / sum(scale for scale, _ in levels) for one in total]
+
+
+def by_entry(
+    of_entry: Callable[[Views, BankEntry], Sequence[Tensor]], views: Views, entries: Sequence[BankEntry]
+) -> list[Tensor]:
+    """One result per image, made for all images of an entry together."""
+    found: list[Tensor | None] = [None] * len(entries)
+    for entry in {id(entry): entry for entry in entries}.values():
+        rows = [row for row, other in enumerate(entries) if other is entry]
+        for row, one in zip(rows, of_entry(views.select(rows), entry), strict=True):
+            found[row] = one
+    return [one for one in found if one is not None]
 
 
 def score_patches(
-    branches: Mapping[str, Sequence[Float[Tensor, "grid grid"]]],
+    branches: Mapping[str, Sequence[Float[Tensor, "_grid _grid"]]],
     entries: Sequence[BankEntry],
     size: int,
-    top_k: int,
 ) -> RawPrediction:
     """Image scores and maps of patch scores, per branch, image by image."""
     rois = [entry_roi(entry) for entry in entries]
+    tops = [int(entry.arrays["top_k"]) for entry in entries]
     return RawPrediction(
         {
-            name: torch.stack([top_mean(grid, top_k, roi) for grid, roi in zip(grids, rois, strict=True)]).cpu()
+            name: torch.stack([top_mean(grid, k, roi) for grid, k, roi in zip(grids, tops, rois, strict=True)]).cpu()
             for name, grids in branches.items()
         },
         {
@@ -91,3 +177,22 @@ def score_patches(
             for name, grids in branches.items()
         },
     )
+
+
+def _normalised(tokens: Float[Tensor, "patches channels"], whitening: int) -> Float[Tensor, "patches channels"]:
+    """Tokens as they are compared: layer-normalised where they are whitened, since residual tokens differ in length."""
+    return F.layer_norm(tokens, tokens.shape[-1:]) if whitening else tokens
+
+
+def _unit(points: Float[Tensor, "n channels"], coreset: Float[Tensor, "rows channels"]) -> float:
+    """Mean distance of the points that were not chosen; 1 where all were."""
+    distance = nearest_distance(points, coreset)
+    left = distance[distance.argsort(stable=True)[len(coreset) :]]
+    mean = float(left.mean()) if len(left) else 0.0
+    return mean if mean > 1e-6 else 1.0
+
+
+def _to_grid(values: Float[Tensor, "from from"], grid: int) -> Float[Tensor, "grid grid"]:
+    if len(values) == grid:
+        return values
+    return F.interpolate(values[None, None], (grid, grid), mode="bilinear", align_corners=False)[0, 0]

@@ -1,4 +1,4 @@
-"""PatchCore (Roth et al. 2022, arXiv 2106.08265) on one block of the backbone: the baseline.
+"""PatchCore (Roth et al. 2022, arXiv 2106.08265) on the frozen backbone: the baseline.
 
 Ours: a fixed number of rows instead of a share, plain nearest-neighbour distance without the re-weighting of the
 image score, no local aggregation.
@@ -12,7 +12,14 @@ import numpy as np
 from stream_ad.backbones.base import Backbone
 from stream_ad.backbones.views import Views
 from stream_ad.detectors.base import RawPrediction
-from stream_ad.detectors.memory import build_coreset, patch_distances, score_patches
+from stream_ad.detectors.memory import (
+    MemoryOptions,
+    build_memory,
+    by_entry,
+    frozen,
+    patch_distances,
+    score_patches,
+)
 from stream_ad.domain.bank import BankEntry
 from stream_ad.domain.images import ImageSet, Mask
 from stream_ad.domain.ports import Progress
@@ -21,41 +28,27 @@ from stream_ad.errors import TooFewImages
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PatchCoreOptions:
-    coreset_rows: int = 196
-    feature_block: int = 5  # 0-based
+class PatchCoreOptions(MemoryOptions):
     top_k: int = 3  # patches whose mean is the image score
 
 
 class PatchCore:
-    name = "patchcore/1"
+    name = "patchcore/2"
     min_images = 1
     branches: Mapping[str, float] = {"visual": 1.0}
 
     def __init__(self, backbone: Backbone, options: PatchCoreOptions = PatchCoreOptions()) -> None:
         self.backbone = backbone
         self.options = options
-        self.top_k = options.top_k
 
     def adapt(
         self, task: Task, normals: ImageSet, *, roi: Mask | None, seed: int, progress: Progress
     ) -> Mapping[str, np.ndarray]:
         if len(normals) < self.min_images:
             raise TooFewImages(task.id, self.min_images, len(normals))
-        coreset = build_coreset(
-            lambda views: views.block(self.options.feature_block),
-            self.backbone,
-            normals,
-            self.options.coreset_rows,
-            roi=roi,
-            seed=seed,
-            progress=progress,
-        )
-        return {"coreset": coreset}
+        memory = build_memory(frozen, self.backbone, normals, self.options, roi=roi, seed=seed, progress=progress)
+        return memory | {"top_k": np.array(self.options.top_k)}
 
     def predict(self, views: Views, entries: Sequence[BankEntry]) -> RawPrediction:
-        features = views.block(self.options.feature_block)  # (batch, patches, width)
-        grids = [
-            patch_distances(image, entry, self.backbone.grid) for image, entry in zip(features, entries, strict=True)
-        ]
-        return score_patches({"visual": grids}, entries, self.backbone.spec.image_size, self.top_k)
+        grids = by_entry(lambda views, entry: patch_distances(frozen, views, entry), views, entries)
+        return score_patches({"visual": grids}, entries, self.backbone.spec.image_size)

@@ -21,7 +21,7 @@ from stream_ad.functional.arrays import as_tensor
 
 
 class ZeroShot:
-    name = "zero-shot/1"
+    name = "zero-shot/2"
     min_images = 0
     branches: Mapping[str, float] = {"text": 1.0}
 
@@ -34,7 +34,7 @@ class ZeroShot:
     ) -> Mapping[str, np.ndarray]:
         """The pair's embeddings; no image is looked at."""
         texts = self.backbone.encode_text(pair(task.class_name))
-        return {"texts": texts.detach().cpu().numpy()}
+        return {"texts": texts.detach().cpu().numpy(), "top_k": np.array(self.top_k)}
 
     def predict(self, views: Views, entries: Sequence[BankEntry]) -> RawPrediction:
         grid = self.backbone.grid
@@ -42,4 +42,4 @@ class ZeroShot:
         for dense, entry in zip(views.dense, entries, strict=True):
             texts = as_tensor(entry.arrays["texts"], dense.device)
             grids.append(damaged_logit(dense, texts).unflatten(0, (grid, grid)))
-        return score_patches({"text": grids}, entries, self.backbone.spec.image_size, self.top_k)
+        return score_patches({"text": grids}, entries, self.backbone.spec.image_size)
