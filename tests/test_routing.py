@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream_ad.routing.index import TaskIndex, faiss
-from stream_ad.routing.refusal import refusal_bound
+from stream_ad.routing.keys import KeyDistance, landmarks
+from stream_ad.routing.refusal import Refusal
 from stream_ad.routing.router import Router
 from tests.models import learned, model
 from tests.pictures import CLOTH, NUT, TILE, Pictures, checks, disc, stripes
@@ -40,8 +41,8 @@ def test_routes_do_not_depend_on_the_batch_or_on_the_order_of_arrival(entries):
     pictures = [disc(50), checks(50), stripes(50)]
     one, two = model(*entries), model(*reversed(entries))
     together = one.route(one.views(pictures))
-    assert [(r.entry.task.id, r.margin, r.distance) for r in together] == [
-        (r.entry.task.id, r.margin, r.distance) for picture in pictures for r in two.route(two.views([picture]))
+    assert [(r.entry.task.id, r.margin, r.strangeness) for r in together] == [
+        (r.entry.task.id, r.margin, r.strangeness) for picture in pictures for r in two.route(two.views([picture]))
     ]
     assert one.bank.sha256 == two.bank.sha256
 
@@ -54,8 +55,15 @@ def test_a_short_shortlist_finds_the_same_task(entries):
     assert [r.entry.task.id for r in short.route(views)] == [r.entry.task.id for r in full.route(views)]
 
 
-def test_one_task_has_a_bound_of_its_own(entries):
-    assert 0 < refusal_bound(entries[:1]) < 2
+def test_strangeness_rises_with_both_distances_and_knows_its_own_parts(entries):
+    nut, _ = entries
+    refusal = Refusal(entries, TaskIndex([landmarks(entry.arrays) for entry in entries]))
+    usual = KeyDistance(
+        *(float(np.median(d)) for d in (nut.calibration.key_distances, nut.calibration.embedding_distances))
+    )
+    assert 0 < refusal.strangeness(nut, usual) < refusal.limit
+    assert refusal.strangeness(nut, usual._replace(keys=2 * usual.keys)) > refusal.strangeness(nut, usual)
+    assert refusal.strangeness(nut, usual._replace(embedding=1.0)) > refusal.limit
 
 
 @pytest.mark.skipif(faiss is None, reason="faiss is an optional extra and is not installed here")

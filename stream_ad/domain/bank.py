@@ -59,9 +59,9 @@ class Calibration:
     scores: Float64[np.ndarray, " n"]
     #: highest value of each image's fused map inside the region of interest
     map_peaks: Float64[np.ndarray, " n"]
-    #: distance of each image to the task's keys (routing)
+    #: distance to the task's keys, of the same images with a defect painted on (refusal)
     key_distances: Float64[np.ndarray, " n"]
-    #: cosine distance to the task's nearest final embedding, of the same images with a defect painted on (refusal)
+    #: cosine distance to the task's nearest final embedding, of those (refusal)
     embedding_distances: Float64[np.ndarray, " n"]
     out_of_fold: bool
 

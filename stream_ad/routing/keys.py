@@ -23,6 +23,13 @@ ISOLATED = 0.005  # share of the most isolated patches that cannot become keys
 BATCH = 16
 
 
+class KeyDistance(NamedTuple):
+    """How far one image is from one task; see `KeyDistances`."""
+
+    keys: float
+    embedding: float
+
+
 class KeyDistances(NamedTuple):
     """How far images are from one task."""
 

@@ -22,8 +22,8 @@ from stream_ad.domain.bank import BankEntry, MemoryBank
 from stream_ad.functional.arrays import as_tensor
 from stream_ad.functional.neighbors import nearest_distance
 from stream_ad.routing.index import TaskIndex
-from stream_ad.routing.keys import landmarks
-from stream_ad.routing.refusal import refusal_bound
+from stream_ad.routing.keys import KeyDistance, landmarks
+from stream_ad.routing.refusal import Refusal
 
 EPSILON = 1e-3  # so that an image that is in the bank does not decide by its embedding alone
 SCREEN = 7  # patches along each side that screen the shortlist
@@ -39,8 +39,8 @@ class Route(NamedTuple):
     refused: bool
     #: how much farther the second-nearest task is, relative to the nearest; None: there is one task
     margin: float | None
-    #: cosine distance of the final embedding to the task's nearest one
-    distance: float
+    #: how far from the task, where 1 is far for its own parts; refused above `Refusal.limit`
+    strangeness: float
 
 
 class Router:
@@ -51,7 +51,8 @@ class Router:
         self.block = block
         self.shortlist = shortlist
         self.index = TaskIndex([landmarks(entry.arrays) for entry in self.entries])
-        self.bound = refusal_bound(self.entries) if refuse and self.entries else float("inf")
+        self.refuse = refuse
+        self.refusal = Refusal(self.entries, self.index) if self.entries else None
 
     def route(self, views: Views) -> list[Route]:
         """One route per image. The bank must hold at least one entry."""
@@ -62,18 +63,24 @@ class Router:
             for patches, embedding, query in zip(views.block(self.block), views.embedding, queries, strict=True)
         ]
 
-    def _route(self, patches: Float[Tensor, "patches width"], embedding: Float[Tensor, " joint"], query: np.ndarray):
+    def _route(
+        self, patches: Float[Tensor, "patches width"], embedding: Float[Tensor, " joint"], query: np.ndarray
+    ) -> Route:
         tasks = np.sort(self.index.search(query, self.shortlist).tasks)  # sorted: ties go to the first name
         arrays = [self.entries[task].arrays for task in tasks]
         cosines = [float(1 - (as_tensor(a["embeddings"], embedding.device).float() @ embedding).amax()) for a in arrays]
         keys = [as_tensor(a["keys"], patches.device).float() for a in arrays]
-        products = np.full(len(tasks), np.inf)
+        patch_means = np.full(len(tasks), np.inf)
         for place in _screened(patches, keys, cosines):
-            products[place] = float(nearest_distance(patches, keys[place]).mean()) * (cosines[place] + EPSILON)
+            patch_means[place] = float(nearest_distance(patches, keys[place]).mean())
+        products = patch_means * (np.asarray(cosines) + EPSILON)
         order = np.argsort(products, kind="stable")
         best = int(order[0])
         margin = float(products[order[1]] / products[best] - 1) if len(tasks) > 1 else None
-        return Route(self.entries[tasks[best]], cosines[best] > self.bound, margin, cosines[best])
+        entry = self.entries[tasks[best]]
+        assert self.refusal is not None
+        strangeness = self.refusal.strangeness(entry, KeyDistance(float(patch_means[best]), cosines[best]))
+        return Route(entry, self.refuse and strangeness > self.refusal.limit, margin, strangeness)
 
 
 def _screened(

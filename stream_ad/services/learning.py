@@ -144,10 +144,10 @@ def _measure(
         pictures = [held[i] for i in range(start, min(start + BATCH, len(held)))]
         views = Views(backbone, pictures)
         measured.raw.append(detector.predict(views, [entry] * len(views)))
-        measured.keys.extend(key_distances(views, entry.arrays, block=feature_block).keys.tolist())
         # refusal must let defective parts through, and real defects are not to be had: painted ones stand in
         painted = Views(backbone, [perturb(picture, rng, roi=entry_roi(entry))[0] for picture in pictures])
         distances = key_distances(painted, entry.arrays, block=feature_block)
+        measured.keys.extend(distances.keys.tolist())
         measured.embeddings.extend(distances.embedding.tolist())
 
 
