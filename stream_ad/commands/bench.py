@@ -231,7 +231,7 @@ def provenance(made: "Bench", at: datetime) -> dict[str, Any]:
         "device": str(getattr(backbones[0], "device", "cpu")),
         "threads": torch.get_num_threads(),
         "batch_size": BATCH,
-        "map_size": made.map_size,
+        "map_size": made.plan.map_size,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,

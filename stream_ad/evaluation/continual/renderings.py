@@ -150,7 +150,8 @@ def _heat(report: Report, name: str, metric: str) -> tuple[list[str], list[tuple
             if text and text != "–" and len(earlier):
                 change = float(np.clip((scores[step, column] - earlier.max()) / charts.FULL_CHANGE, -1, 1))
                 red, green, blue, _ = (round(255 * part) for part in charts.CHANGE((change + 1) / 2))
-                colour = f"rgb({red},{green},{blue})"
+                ink = "#fff" if abs(change) > 0.8 else charts.INK
+                colour = f"background:rgb({red},{green},{blue});color:{ink}"
             cells.append((text, colour))
         coloured.append((task, cells))
     return heading, coloured

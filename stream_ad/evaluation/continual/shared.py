@@ -31,7 +31,7 @@ class Merged(NamedTuple):
 def merge(old: Float[Tensor, "rows levels channels"] | None, new: BankEntry, rows: int, *, seed: int) -> Merged:
     """The old rows and the new task's in at most `rows` rows; threshold and routing keys stay the new task's."""
     arrays = new.arrays
-    own = torch.from_numpy(np.asarray(arrays[CORESET])).float()  # (rows, levels, channels)
+    own = torch.from_numpy(np.array(arrays[CORESET])).float()  # (rows, levels, channels)
     raws, coresets, directions, gains, units = [], [], [], [], []
     for level in range(own.shape[1]):
         whitening = _whitening(new, level)

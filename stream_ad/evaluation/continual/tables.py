@@ -122,7 +122,9 @@ def differences(report: Report) -> Table:
         cells = []
         for metric in ("image_auroc", "pixel_ap"):
             one = metrics[metric]
-            cells += ["–", "–"] if one is None else [signed(one["value"]), f"{one['low']:+.3f} to {one['high']:+.3f}"]
+            cells += (
+                ["–", "–"] if one is None else [signed(one["value"]), f"{signed(one['low'])} to {signed(one['high'])}"]
+            )
         rows.append([f"{found['of']} − {name}", *cells])
     return ["", "image AUROC", "95 %", "pixel AP", "95 %"], rows
 
@@ -252,8 +254,8 @@ def over_orders(found: Mapping[str, Any], kind: str, metric: str, *, with_sign: 
     values = [order[kind][metric] for order in found["orders"]]
     if any(value is None for value in values):
         return "–"
-    text = f"{np.mean(values):+.3f}" if with_sign else f"{np.mean(values):.3f}"
-    text = text.replace("-", "−")
+    mean = float(np.mean(values))
+    text = signed(mean) if with_sign else number(mean)
     return text if len(values) == 1 else f"{text} ± {np.std(values, ddof=1):.3f}"
 
 
@@ -262,4 +264,7 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def signed(value: float | None) -> str:
-    return "–" if value is None else f"{value:+.3f}".replace("-", "−")
+    """With a sign, a true minus, and none for nothing."""
+    if value is None:
+        return "–"
+    return "0" if abs(value) < 1e-9 else f"{value:+.3f}".replace("-", "−")
