@@ -139,7 +139,8 @@ class App:
         """What judges pictures, on the active bank by default."""
         from stream_ad.services.scoring import Scorer
 
-        return Scorer(self.model, self.database.banks.load() if bank is None else bank)
+        bank = self.database.banks.load() if bank is None else bank
+        return Scorer(self.model, bank, sticky_checks=self.settings.routing.sticky_checks)
 
     # --- jobs -------------------------------------------------------------------------------------
 
@@ -401,4 +402,5 @@ def code_version() -> str:
 def configuration_hash(settings: Settings) -> str:
     """One hash for all settings that change what a picture scores."""
     chosen = {name: getattr(settings, name).model_dump(mode="json") for name in SCORING_SECTIONS}
+    del chosen["routing"]["sticky_checks"]  # no figure is measured with it
     return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:16]

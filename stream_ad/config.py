@@ -101,6 +101,7 @@ class Detector(Section):
 class Routing(Section):
     refuse: bool = True
     shortlist: Count = 10
+    sticky_checks: Count = 1
 
 
 class Calibration(Section):

@@ -32,7 +32,8 @@ class Inspection:
     verdict: Verdict
     bank_version: int
     features: str
-    #: how much farther the second-nearest task is, relative to the nearest; None: fewer than two tasks
+    #: how much farther the second-nearest task is, relative to the nearest; None: fewer than two tasks, or
+    #: the picture was not routed (`routing.sticky_checks`)
     margin: float | None
     #: set when declared product and picture disagree
     alarm: str | None = None
@@ -63,7 +64,8 @@ class InspectionResult:
     verdict: Verdict
     bank_version: int
     features: str
-    #: how much farther the second-nearest task is, relative to the nearest; None: fewer than two tasks
+    #: how much farther the second-nearest task is, relative to the nearest; None: fewer than two tasks, or
+    #: the picture was not routed (`routing.sticky_checks`)
     margin: float | None
     #: set when declared product and picture disagree
     alarm: str | None

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from stream_ad.domain.bank import BankEntry, MemoryBank
 from stream_ad.domain.images import Picture
 from stream_ad.domain.result import Inspection, Verdict
-from stream_ad.inspection import BankModel, Finding
-from stream_ad.routing.router import Route
+from stream_ad.inspection import BankModel
+from stream_ad.services.sticky import Judged, Standings, Told, judge
 
 
 class Scorer:
@@ -16,9 +16,13 @@ class Scorer:
     product than the declared one, is an unknown product unless it is NG anyway.
     """
 
-    def __init__(self, make_model: Callable[[MemoryBank], BankModel], bank: MemoryBank) -> None:
+    def __init__(
+        self, make_model: Callable[[MemoryBank], BankModel], bank: MemoryBank, *, sticky_checks: int = 1
+    ) -> None:
+        """With `sticky_checks` above 1, at least every so many-th picture of a camera is routed; 1: every one."""
         self._make_model = make_model
-        self._model = make_model(bank)
+        self._sticky_checks = sticky_checks
+        self.use(bank)
 
     @property
     def bank(self) -> MemoryBank:
@@ -31,6 +35,8 @@ class Scorer:
             BankError: the bank does not fit this program; the old one stays in use.
         """
         self._model = self._make_model(bank)
+        self._declares = _Declarations(bank)
+        self._standings: Standings = {}
 
     def inspect(
         self,
@@ -45,35 +51,21 @@ class Scorer:
             return []
         if not len(model.bank):
             return [self._nothing_known(model) for _ in pictures]
-        views = model.views(pictures)
-        routes = model.route(views)
-        told = [self._told(model.bank, product, camera) for product, camera in zip(declared, cameras, strict=True)]
-        entries = [entry or route.entry for (entry, _), route in zip(told, routes, strict=True)]
-        findings = model.find(views, entries)
-        return [
-            self._judge(model, finding, route, *one) for finding, route, one in zip(findings, routes, told, strict=True)
-        ]
+        told = [self._declares(product, camera) for product, camera in zip(declared, cameras, strict=True)]
+        judged, standings = judge(
+            model, model.views(pictures), told, cameras, self._standings, checks=self._sticky_checks
+        )
+        self._standings = standings
+        return [self._inspection(model, one, *each) for one, each in zip(judged, told, strict=True)]
 
     @staticmethod
-    def _told(bank: MemoryBank, product: str | None, camera: str | None) -> tuple[BankEntry | None, str | None]:
-        """The entry that a header or the camera names, and what names it."""
-        if product is not None:
-            for entry in bank:
-                if product == entry.task.id or product in entry.task.product_ids:
-                    return entry, f"product {product!r}"
-            return None, f"product {product!r}"
-        for entry in bank:
-            if camera is not None and camera in entry.task.cameras:
-                return entry, f"camera {camera!r}"
-        return None, None
-
-    @staticmethod
-    def _judge(model: BankModel, finding: Finding, route: Route, told: BankEntry | None, by: str | None) -> Inspection:
+    def _inspection(model: BankModel, judged: Judged, told: BankEntry | None, by: str | None) -> Inspection:
+        finding, route = judged
         entry = finding.entry
         alarm = None
         if by is not None and told is None:
             alarm = f"{by} is declared, but no task of the bank has that id"
-        elif told is not None and (route.refused or route.entry.task.id != told.task.id):
+        elif told is not None and route is not None and (route.refused or route.entry is not told):
             seen = "no known product" if route.refused else f"task {route.entry.task.id!r}"
             alarm = f"{by} stands for task {told.task.id!r}, but the picture looks like {seen}"
         calibration = entry.calibration
@@ -81,7 +73,7 @@ class Scorer:
         if alarm is not None:
             # only a declared task's own NG is sure; anything else is in doubt
             verdict = Verdict.NG if ng and told is not None else Verdict.UNKNOWN
-        elif route.refused:
+        elif route is not None and route.refused:
             verdict = Verdict.UNKNOWN
         else:
             verdict = Verdict.NG if ng else Verdict.OK
@@ -94,7 +86,7 @@ class Scorer:
             verdict=verdict,
             bank_version=model.bank.version,
             features=str(entry.features),
-            margin=route.margin,
+            margin=None if route is None else route.margin,
             alarm=alarm,
             map=finding.map,
             map_threshold=calibration.map_threshold(entry.task.false_alarm_rate),
@@ -113,3 +105,24 @@ class Scorer:
             features=str(model.backbone.spec),
             margin=None,
         )
+
+
+class _Declarations:
+    """Which task a product header or a camera stands for."""
+
+    def __init__(self, bank: MemoryBank) -> None:
+        self._products: dict[str, BankEntry] = {entry.task.id: entry for entry in bank}
+        seen: dict[str, list[BankEntry]] = {}
+        for entry in bank:
+            for alias in entry.task.product_ids:
+                self._products.setdefault(alias, entry)
+            for camera in entry.task.cameras:
+                seen.setdefault(camera, []).append(entry)
+        # a camera that was given to several tasks tells nothing: its pictures are routed
+        self._cameras = {camera: entries[0] for camera, entries in seen.items() if len(entries) == 1}
+
+    def __call__(self, product: str | None, camera: str | None) -> Told:
+        if product is not None:
+            return Told(self._products.get(product), f"product {product!r}")
+        entry = self._cameras.get(camera) if camera is not None else None
+        return Told(entry, None if entry is None else f"camera {camera!r}")
