@@ -172,16 +172,24 @@ def test_painted_defects_are_said_to_be_painted():
 
 
 def test_false_alarms_beyond_the_promise_are_named():
-    noisy = evaluation(1, "nut", [task_evaluation("nut", 0.9, judged=outcomes("nut", good=40, bad=5, false_alarms=12))])
+    noisy = evaluation(1, "nut", [task_evaluation("nut", 0.9, judged=outcomes("nut", good=40, bad=5, false_alarms=20))])
     promise = Promise(rate=0.05, threshold=0.7, images=12, can_promise=False, approximate=True)
     told = report([noisy], promises={"nut": promise})
-    assert (
-        "12 of 40 good parts (30.0 %) raised an alarm (95 % interval 16.6 to 46.5 %); 5 % is promised."
-        in told.paragraph
-    )
-    assert "More false alarms than promised, beyond chance: nut" in told.paragraph
+    assert "20 of 40 good parts (50.0 %) raised an alarm (95 % interval 33.8 to 66.2 %)." in told.paragraph
+    assert "More false alarms than chance explains: nut" in told.paragraph
     assert "For nut that rate cannot be promised: too few good pictures" in told.paragraph
     assert "cannot be promised: needs 19 good pictures" in to_markdown(told)
+
+
+def test_false_alarms_within_chance_and_pictures_left_out_are_told():
+    measured = evaluation(
+        1, "nut", [task_evaluation("nut", 0.9, judged=outcomes("nut", good=40, bad=5, false_alarms=5))]
+    )
+    promise = Promise(rate=0.05, threshold=0.7, images=100, can_promise=True, approximate=True, suspects=3)
+    told = report([measured], promises={"nut": promise})
+    assert "5 % is promised, approximately: 0 to 6 would be chance." in told.paragraph
+    assert "More false alarms" not in told.paragraph
+    assert "Training pictures that looked defective were not learned: 3 of nut." in told.paragraph
 
 
 def test_routing_refusals_and_the_cost_of_guessing_are_told():

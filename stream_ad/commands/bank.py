@@ -53,11 +53,12 @@ def show(
                 entry.threshold,
                 f"{rate:g} ({promise})",
                 len(calibration.scores),
+                len(entry.suspects) or None,
                 str(entry.features),
                 entry.sha256[:12],
             )
         )
-    columns = ("task", "detector", "threshold", "false-alarm rate", "calibrated on", "features", "sha256")
+    columns = ("task", "detector", "threshold", "false-alarm rate", "calibrated on", "left out", "features", "sha256")
     out().print(table(*columns, rows=rows))
 
 

@@ -11,6 +11,8 @@ from jaxtyping import Float64
 from stream_ad.domain.task import Task, TaskId
 from stream_ad.errors import UnknownTask
 
+SUSPECTS = "suspects"  # among an entry's splits
+
 
 @dataclass(frozen=True, slots=True)
 class FeatureSpec:
@@ -102,10 +104,16 @@ class BankEntry:
     features: FeatureSpec
     #: sha256 of weights common to all tasks
     shared_weights: str | None
-    #: hash of the sorted picture ids of each split: fit, calibration, regression, test
+    #: hash of the sorted picture ids of each split: fit, calibration, regression, test; and, where there are any, the
+    #: ids of `suspects` themselves
     splits: Mapping[str, str]
     #: content hash of all of the above, given by the store
     sha256: str = ""
+
+    @property
+    def suspects(self) -> tuple[str, ...]:
+        """Ids of the training pictures that were not learned, because they look defective among the others."""
+        return tuple(self.splits.get(SUSPECTS, "").split())
 
     @property
     def threshold(self) -> float:

@@ -55,6 +55,11 @@ class PooledAlarms(NamedTuple):
         """Whether the count lies inside the interval; None: no image was judged."""
         return self.interval.low <= self.alarms <= self.interval.high if self.images else None
 
+    @property
+    def too_many(self) -> bool:
+        """More alarms than chance explains."""
+        return self.images > 0 and self.alarms > self.interval.high
+
     def __str__(self) -> str:
         """
         >>> print(pooled_alarms([TaskAlarms("nut", 100, 40, 3), TaskAlarms("tile", 12, 40, 9)], 0.05))

@@ -12,6 +12,7 @@ from jaxtyping import Float64
 from stream_ad.domain.bank import BankEntry
 from stream_ad.domain.evaluation import Half
 from stream_ad.domain.task import TaskId
+from stream_ad.evaluation.calibration import PooledAlarms, TaskAlarms, pooled_alarms
 from stream_ad.evaluation.forgetting import Confusion, Flips, ScoreMatrix, Step
 from stream_ad.evaluation.metrics import rate_interval
 
@@ -75,6 +76,8 @@ class Promise:
     can_promise: bool
     #: scores came from five memories, each without a fifth of the normals: the promise is approximate
     approximate: bool
+    #: training pictures that looked defective and were not learned
+    suspects: int = 0
 
     @classmethod
     def of(cls, entry: BankEntry) -> "Promise":
@@ -85,6 +88,7 @@ class Promise:
             images=len(entry.calibration.scores),
             can_promise=entry.calibration.can_promise(rate),
             approximate=entry.calibration.out_of_fold,
+            suspects=len(entry.suspects),
         )
 
 
@@ -115,8 +119,16 @@ class TaskFinding:
 
     @property
     def alarms_too_often(self) -> bool:
-        """More false alarms than promised, beyond chance."""
-        return self.promise is not None and self.false_alarms.low > self.promise.rate
+        """More false alarms than chance explains."""
+        if self.promise is None:
+            return False
+        # with too few images for the rate, the threshold is the largest of their scores
+        rate = max(self.promise.rate, 1 / (self.promise.images + 1))
+        return pooled_alarms([self.alarms(self.promise)], rate).too_many
+
+    def alarms(self, promise: Promise) -> TaskAlarms:
+        """The counts by which its promise is judged."""
+        return TaskAlarms(self.task, promise.images, self.false_alarms.trials, self.false_alarms.events)
 
 
 class Summary(NamedTuple):
@@ -227,6 +239,10 @@ class ForgettingReport:
     @property
     def false_alarms(self) -> Rate:
         return sum((task.false_alarms for task in self.tasks), Rate(0, 0))
+
+    def pooled_alarms(self, rate: float) -> PooledAlarms:
+        """False alarms of the products that promise `rate`, against what chance allows."""
+        return pooled_alarms([t.alarms(t.promise) for t in self.tasks if t.promise and t.promise.rate == rate], rate)
 
     @property
     def detections(self) -> Rate:

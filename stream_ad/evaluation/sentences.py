@@ -150,6 +150,10 @@ def _basis(report: ForgettingReport) -> list[str]:
             f"The defects of {_names(painted)} were painted by this program (synthetic):"
             " how well real ones are found was not measured there."
         )
+    left_out = {task.task: task.promise.suspects for task in report.tasks if task.promise and task.promise.suspects}
+    if left_out:
+        counted = ", ".join(f"{count} of {task}" for task, count in left_out.items())
+        sentences.append(f"Training pictures that looked defective were not learned: {counted}.")
     without = [task.task for task in report.tasks if not task.n_defective]
     if without:
         sentences.append(f"There was no defective picture of {_names(without)}: no AUROC was measured there.")
@@ -176,16 +180,22 @@ def _routing(report: ForgettingReport) -> list[str]:
 def _alarms(report: ForgettingReport) -> list[str]:
     if not report.false_alarms.trials:
         return ["False alarms were not measured: there was no good held-out picture."]
-    rates = {task.promise.rate for task in report.tasks if task.promise}
-    promised = f"; {100 * rates.pop():g} % is promised" if len(rates) == 1 else ""
     sentences = [
-        f"{share(report.false_alarms, 'good parts')} raised an alarm"
-        f" (95 % interval {interval(report.false_alarms)}){promised}."
+        f"{share(report.false_alarms, 'good parts')} raised an alarm (95 % interval {interval(report.false_alarms)})."
     ]
+    for rate in sorted({task.promise.rate for task in report.tasks if task.promise}):
+        pooled = report.pooled_alarms(rate)
+        if pooled.images:
+            approximate = any(t.promise.approximate for t in report.tasks if t.promise and t.promise.rate == rate)
+            of = "" if pooled.images == report.false_alarms.trials else f" of {pooled.images}"
+            sentences.append(
+                f"{100 * rate:g} % is promised{', approximately' if approximate else ''}:"
+                f" {pooled.interval.low} to {pooled.interval.high}{of} would be chance."
+            )
     too_often = [task for task in report.tasks if task.alarms_too_often]
     if too_often:
         sentences.append(
-            "More false alarms than promised, beyond chance: "
+            "More false alarms than chance explains: "
             + ", ".join(f"{task.task} {share(task.false_alarms)}" for task in too_often)
             + "."
         )

@@ -11,11 +11,12 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import PurePath
 from typing import Any, NamedTuple
 
 from stream_ad.domain.bank import BankEntry, MemoryBank
 from stream_ad.domain.evaluation import Evaluation, Half, TaskEvaluation
-from stream_ad.domain.images import HeldoutSet, ImageSet, Mask, split_hash
+from stream_ad.domain.images import HeldoutSet, ImageSet, Mask, Subset, split_hash
 from stream_ad.domain.job import Job, JobKind, JobState
 from stream_ad.domain.ports import (
     BankRepository,
@@ -26,6 +27,7 @@ from stream_ad.domain.ports import (
     Progress,
     TaskRepository,
 )
+from stream_ad.domain.product import Named
 from stream_ad.domain.task import Task, TaskId
 from stream_ad.errors import BankError, DataError, JobStopped, OverlappingSplits, StreamAdError
 from stream_ad.services.gate import GateBudgets, GateDecision, decide
@@ -33,6 +35,7 @@ from stream_ad.services.gate import GateBudgets, GateDecision, decide
 log = logging.getLogger(__name__)
 
 MAX_RACES = 5
+SHOWN = 10  # pictures that a message names
 
 
 class Heldout(NamedTuple):
@@ -99,6 +102,8 @@ def adapt_and_publish(job: Job, worker: str, storage: Storage, work: Work, clock
     progress("read", 1, 1)
     entry = work.learn(task, images, job.payload, progress)
     progress("calibrate", 1, 1)
+    if remark := suspects_remark(entry, images.normals):
+        log.warning("job %s, task %r: %s", job.id, task.id, remark)
     halves = {Half.REGRESSION: images.heldout.regression, Half.TEST: images.heldout.test}
     splits = {half.value: split_hash(pictures.ids) for half, pictures in halves.items()}
     entry = storage.entries.put(replace(entry, splits={**entry.splits, **splits}))
@@ -166,8 +171,8 @@ def _evaluate_and_publish(
 
     evaluations = [measured(Half.REGRESSION, after), measured(Half.TEST, test)]
     if not decision.passed:
-        return _reject(job, worker, storage, clock, active.version, evaluations, decision)
-    message = _published_message(candidate, entry, after[job.task], decision)
+        return _reject(job, worker, storage, clock, active.version, evaluations, decision, entry, learned)
+    message = _published_message(candidate, entry, after[job.task], decision, learned)
     progress("publish", 0, 1)
     try:
         storage.banks.publish(
@@ -194,17 +199,22 @@ def _reject(
     version: int,
     evaluations: Sequence[Evaluation],
     decision: GateDecision,
+    entry: BankEntry,
+    learned: ImageSet,
 ) -> Outcome:
     # first the scores, then the end: who finds a rejected job also finds what was measured
     for evaluation in evaluations:
         storage.evaluations.save(evaluation)
-    message = f"rejected, bank {version} stays in use: " + "; ".join(decision.reasons)
+    remarks = [suspects_remark(entry, learned)] if entry.suspects else []
+    message = f"rejected, bank {version} stays in use: " + "; ".join((*decision.reasons, *remarks))
     if not storage.jobs.finish(job.id, worker, JobState.REJECTED, message, clock.now()):
         raise JobStopped(f"job {job.id} is another worker's by now; its rejection was not written")
     return Outcome(JobState.REJECTED, message)
 
 
-def _published_message(candidate: MemoryBank, entry: BankEntry, new: TaskEvaluation, decision: GateDecision) -> str:
+def _published_message(
+    candidate: MemoryBank, entry: BankEntry, new: TaskEvaluation, decision: GateDecision, learned: ImageSet
+) -> str:
     auroc = new.routed.get("image_auroc", math.nan)
     measured = "not measured" if math.isnan(auroc) else f"{auroc:.3f}{' (synthetic defects)' if new.synthetic else ''}"
     parts = [f"bank {candidate.version} published with {entry.task.id!r}: image AUROC {measured}"]
@@ -213,7 +223,22 @@ def _published_message(candidate: MemoryBank, entry: BankEntry, new: TaskEvaluat
         parts.append(
             f"a false-alarm rate of {rate:g} cannot be promised with {n} pictures, it takes {1 / rate - 1:.0f}"
         )
+    if remark := suspects_remark(entry, learned):
+        parts.append(remark)
     return "; ".join((*parts, *decision.notes))
+
+
+def suspects_remark(entry: BankEntry, normals: ImageSet) -> str:
+    """Which training pictures were left out because they look defective, for the person who can look at them."""
+    if not entry.suspects:
+        return ""
+    while isinstance(normals, Subset):
+        normals = normals.images
+    files = {id: PurePath(file).name for file, id in normals.named_ids.items()} if isinstance(normals, Named) else {}
+    names = [files.get(id, id[:12]) for id in entry.suspects]
+    shown = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+    count = f"{len(names)} training picture{'' if len(names) == 1 else 's'}"
+    return f"{count} looked defective and {'was' if len(names) == 1 else 'were'} not learned: {shown}"
 
 
 def _heldout_of(task: TaskId, storage: Storage, work: Work) -> Heldout:

@@ -1,5 +1,6 @@
 """From the normal images of one task to its bank entry: adapt, then calibrate on images that were not adapted to."""
 
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -9,13 +10,14 @@ from stream_ad.backbones.views import Views
 from stream_ad.detectors.base import Detector, RawPrediction
 from stream_ad.detectors.calibrated import calibrate
 from stream_ad.detectors.memory import entry_roi
-from stream_ad.domain.bank import BankEntry, Calibration
+from stream_ad.domain.bank import SUSPECTS, BankEntry, Calibration
 from stream_ad.domain.images import ImageSet, Mask, Subset, split_hash
 from stream_ad.domain.ports import Progress
 from stream_ad.domain.task import Task
 from stream_ad.errors import TooFewImages
 from stream_ad.functional.perturbation import perturb
-from stream_ad.routing.keys import key_distances, make_keys
+from stream_ad.routing.keys import KeyDistances, key_distances, make_keys
+from stream_ad.services.suspects import Evidence
 
 BATCH = 16
 MIN_IMAGES = 4  # fewer give no threshold that means anything
@@ -31,6 +33,7 @@ def learn(
     feature_block: int = 5,
     folds: int = 5,
     split_from: int = 500,
+    max_suspects: float = 0.1,
     seed: int = 0,
     progress: Progress,
 ) -> BankEntry:
@@ -40,6 +43,10 @@ def learn(
     image is scored by a memory that left it out (`folds`-fold), and the final memory takes all of them. Seeds derive
     from the task, so the entry does not depend on when the task arrives; `seed` is for repeating a whole run with
     other draws: starts of the sampling, prompts, painted defects, folds.
+
+    Pictures that look defective among the others are left out of the memory and of the calibration, at most a share
+    `max_suspects` of all (0: none is looked for); the entry names them. Which they are is judged by memories that did
+    not see them; of a large set the calibration fifth judges the rest first.
 
     Raises:
         TooFewImages: fewer than 4 normals, or than the detector needs.
@@ -53,32 +60,39 @@ def learn(
         order = np.random.default_rng(own).permutation(order).tolist()
     parts = [order[fold::folds] for fold in range(min(folds, len(order)))]
     out_of_fold = len(normals) < split_from
-    measured = _Measured()
     if not out_of_fold:
         parts = parts[:1]
+    apart = set() if out_of_fold else set(parts[0])
+    screened = max_suspects > 0 and len(apart) >= needed
+    stages = iter(_Staged(progress, stage, len(parts) + out_of_fold + screened) for stage in range(len(order)))
+
+    def adapted(indices: Iterable[int]) -> dict[str, np.ndarray]:
+        chosen = Subset(normals, sorted(indices))
+        return _adapt(task, chosen, detector, backbone, roi, feature_block, own, next(stages))
+
+    measured = _Measured(detector.branches)
+    suspects: set[int] = set()
+    if screened:
+        screen = _entry(task, detector, backbone, adapted(apart))
+        judged = sorted(set(order) - apart)
+        suspects |= _screened(Subset(normals, judged), judged, detector, backbone, screen, max_suspects)
     arrays = {}
-    total = len(parts) + out_of_fold
     for fold, held in enumerate(parts):
-        rest = sorted(set(range(len(normals))) - set(held))
-        stage = _Staged(progress, fold, total)
-        arrays = _adapt(task, Subset(normals, rest), detector, backbone, roi, feature_block, own, stage)
+        arrays = adapted(set(order) - set(held) - suspects)
         pseudo = _entry(task, detector, backbone, arrays)
-        _measure(measured, Subset(normals, held), detector, backbone, pseudo, feature_block, own + fold)
+        _measure(measured, normals, held, detector, backbone, pseudo, feature_block, own + fold)
+    suspects |= measured.suspects(max_suspects)
     if out_of_fold:
-        arrays = _adapt(task, normals, detector, backbone, roi, feature_block, own, _Staged(progress, total - 1, total))
-    calibration = calibrate(
-        measured.raw,
-        detector.branches,
-        key_distances=np.array(measured.keys),
-        embedding_distances=np.array(measured.embeddings),
-        out_of_fold=out_of_fold,
-    )
-    held_ids = [normals.ids[i] for part in parts for i in part]
-    fit_ids = list(normals.ids) if out_of_fold else [i for i in normals.ids if i not in set(held_ids)]
+        arrays = adapted(set(order) - suspects)
+    held_ids = [normals.ids[i] for part in parts for i in part if i not in suspects]
     return replace(
         _entry(task, detector, backbone, arrays),
-        calibration=calibration,
-        splits={"fit": split_hash(fit_ids), "calibration": split_hash(held_ids)},
+        calibration=measured.calibration(suspects, out_of_fold=out_of_fold),
+        splits={
+            "fit": split_hash([normals.ids[i] for i in order if i not in suspects | apart]),
+            "calibration": split_hash(held_ids),
+            **({SUSPECTS: " ".join(normals.ids[i] for i in sorted(suspects))} if suspects else {}),
+        },
     )
 
 
@@ -90,10 +104,35 @@ def _mixed(task_seed: int, seed: int) -> int:
 class _Measured:
     """What unseen normals gave, gathered over the folds."""
 
-    def __init__(self) -> None:
+    def __init__(self, branches: Mapping[str, float]) -> None:
+        self.branches = branches
+        self.evidence = Evidence(branches)
+        self.indices: list[int] = []
         self.raw: list[RawPrediction] = []
         self.keys: list[float] = []
         self.embeddings: list[float] = []
+
+    def add(self, indices: Sequence[int], raw: RawPrediction, distances: KeyDistances) -> None:
+        self.evidence.add(indices, raw)
+        self.indices += indices
+        self.raw.append(raw)
+        self.keys += distances.keys.tolist()
+        self.embeddings += distances.embedding.tolist()
+
+    def suspects(self, max_share: float) -> set[int]:
+        return self.evidence.suspects(max_share)
+
+    def calibration(self, without: Collection[int], *, out_of_fold: bool) -> Calibration:
+        kept = np.array([index not in without for index in self.indices])
+        starts = np.cumsum([0, *(len(next(iter(part.scores.values()))) for part in self.raw)])
+        parts = [part.rows(kept[a:b]) for part, a, b in zip(self.raw, starts[:-1], starts[1:], strict=True)]
+        return calibrate(
+            [part for part in parts if len(next(iter(part.scores.values())))],
+            self.branches,
+            key_distances=np.array(self.keys)[kept],
+            embedding_distances=np.array(self.embeddings)[kept],
+            out_of_fold=out_of_fold,
+        )
 
 
 class _Staged:
@@ -123,8 +162,7 @@ def _adapt(
 ) -> dict[str, np.ndarray]:
     arrays = dict(detector.adapt(task, normals, roi=roi, seed=seed, progress=progress))
     arrays |= make_keys(backbone, normals, block=feature_block, seed=seed)
-    # what is read out must be the same when it is scored: another block or another mean is another score
-    arrays["read_out"] = np.array([feature_block, detector.top_k])
+    arrays["key_block"] = np.array(feature_block)  # the router must read the block that the keys are of
     if roi is not None:
         arrays["roi"] = np.ascontiguousarray(roi)
     return arrays
@@ -132,7 +170,8 @@ def _adapt(
 
 def _measure(
     measured: _Measured,
-    held: ImageSet,
+    normals: ImageSet,
+    held: Sequence[int],
     detector: Detector,
     backbone: Backbone,
     entry: BankEntry,
@@ -141,14 +180,30 @@ def _measure(
 ) -> None:
     rng = np.random.default_rng(seed)
     for start in range(0, len(held), BATCH):
-        pictures = [held[i] for i in range(start, min(start + BATCH, len(held)))]
+        indices = held[start : start + BATCH]
+        pictures = [normals[i] for i in indices]
         views = Views(backbone, pictures)
-        measured.raw.append(detector.predict(views, [entry] * len(views)))
+        raw = detector.predict(views, [entry] * len(views))
         # refusal must let defective parts through, and real defects are not to be had: painted ones stand in
         painted = Views(backbone, [perturb(picture, rng, roi=entry_roi(entry))[0] for picture in pictures])
-        distances = key_distances(painted, entry.arrays, block=feature_block)
-        measured.keys.extend(distances.keys.tolist())
-        measured.embeddings.extend(distances.embedding.tolist())
+        measured.add(indices, raw, key_distances(painted, entry.arrays, block=feature_block))
+
+
+def _screened(
+    images: ImageSet,
+    indices: Sequence[int],
+    detector: Detector,
+    backbone: Backbone,
+    entry: BankEntry,
+    max_share: float,
+) -> set[int]:
+    """Which of the images, numbered `indices`, look defective to an entry that learned none of them."""
+    evidence = Evidence(detector.branches)
+    for start in range(0, len(images), BATCH):
+        rows = range(start, min(start + BATCH, len(images)))
+        views = Views(backbone, [images[row] for row in rows])
+        evidence.add([indices[row] for row in rows], detector.predict(views, [entry] * len(views)))
+    return evidence.suspects(max_share)
 
 
 def _entry(task: Task, detector: Detector, backbone: Backbone, arrays: dict[str, np.ndarray]) -> BankEntry:
