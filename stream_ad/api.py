@@ -76,6 +76,7 @@ class Workbench:
             feature_block=settings.detector.feature_block,
             folds=settings.calibration.folds,
             split_from=settings.calibration.split_from,
+            max_suspects=settings.calibration.max_suspects,
             progress=progress or _unseen,
         )
         self.scorer.use(self.bank.with_entry(entry, self.bank.version + 1))

@@ -178,6 +178,7 @@ class App:
             feature_block=self.settings.detector.feature_block,
             folds=self.settings.calibration.folds,
             split_from=self.settings.calibration.split_from,
+            max_suspects=self.settings.calibration.max_suspects,
             progress=progress,
         )
 

@@ -108,6 +108,7 @@ class Calibration(Section):
     false_alarm_rate: Rate = 0.05
     folds: Annotated[int, Field(ge=2)] = 5
     split_from: Annotated[int, Field(ge=2)] = 500
+    max_suspects: Share = 0.1
 
 
 class Heldout(Section):
