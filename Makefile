@@ -1,6 +1,7 @@
 # make demo   sets everything up and shows the main job on rendered products (DATA=..., BACKBONE=... for real ones)
 # make test   sets everything up and runs the whole suite
 # make check  lint, format, types, import contracts
+# make bench  one table of figures from rendered products (DATA=... BACKBONE=...: from real ones, to bench.json)
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -44,7 +45,7 @@ check: setup-dev
 	$(BIN)/pyright
 
 bench: setup
-	$(BIN)/python -m benchmarks.continual $(if $(DATA),--data $(DATA)) $(if $(BACKBONE),--backbone $(BACKBONE))
+	$(if $(DATA),$(BIN)/stream-ad bench continual --data $(DATA) --output bench.json $(if $(BACKBONE),--backbone $(BACKBONE)),$(BIN)/python -m benchmarks.rendered)
 
 clean:
 	rm -rf $(OUTPUT) .pytest_cache .ruff_cache .hypothesis

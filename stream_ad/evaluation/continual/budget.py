@@ -16,8 +16,8 @@ CORESET = "coreset"
 
 
 def rows_of(entry: BankEntry) -> int:
-    """Rows that an entry keeps of each level."""
-    return len(entry.arrays[CORESET])
+    """Rows that an entry keeps of each level; 0 for a method without."""
+    return len(entry.arrays[CORESET]) if CORESET in entry.arrays else 0
 
 
 def shrunk(entry: BankEntry, rows: int) -> BankEntry:

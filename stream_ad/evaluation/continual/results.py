@@ -9,6 +9,7 @@ from jaxtyping import Float64
 from stream_ad.domain.evaluation import METRICS
 from stream_ad.domain.images import split_hash
 from stream_ad.domain.result import Verdict
+from stream_ad.domain.task import TaskId
 from stream_ad.evaluation.calibration import TaskAlarms, pooled_alarms
 from stream_ad.evaluation.continual.measure import ALPHAS
 from stream_ad.evaluation.continual.run import Arrivals, Bench
@@ -84,7 +85,11 @@ def _order(bench: Bench, arrivals: Arrivals, variant: Variant) -> dict[str, Any]
         | {"regret": dict.fromkeys(METRICS, 0.0), "routing_accuracy": None}
         | {"unknown_rate_known": None, "unknown_rate_unseen": None, "seconds": None},
         "false_alarms": _false_alarms(parts),
-        "per_task": {part["task"]: _task(part) for part in parts},
+        "per_task": {
+            part["task"]: _task(part)
+            | {"suspects": len(arrivals.held[variant.name][-1].entries[TaskId(part["task"])].suspects)}
+            for part in parts
+        },
         "seconds": arrivals.seconds[variant.name] + sum(part["seconds"] for part in parts),
     }
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+from stream_ad.detectors.registry import DETECTORS
 from stream_ad.domain.bank import BankEntry, BranchScale
 from stream_ad.errors import ConfigError
 from stream_ad.presets import DEPARTURES, detector_options
@@ -55,7 +56,7 @@ class Variant:
     @property
     def rows(self) -> int:
         """Rows of one task's memory when it is learned, of each level."""
-        return int(self.options["coreset_rows"])
+        return int(self.options.get("coreset_rows", 0))
 
 
 COMPARED = (
@@ -107,6 +108,8 @@ def _variant(name: str, known: Mapping[str, Variant]) -> Variant:
     made = known[base]
     if not at:
         return made
+    if not made.rows:
+        raise ConfigError(f"{base!r} keeps no rows, so there is no {name!r}; leave {BUDGET} out")
     return replace(made, name=name, budgeted=True, about=f"{made.about}, in a fixed number of rows for all tasks")
 
 
@@ -141,6 +144,10 @@ def _known(preset: str) -> Mapping[str, Variant]:
             for b in BLOCKS
         ),
         *(bank(f"cmpmb_k_{k:g}", f"k = {k:g} (Eq. 15)", with_text, changed=steepness(k)) for k in STEEPNESSES),
+    ]
+    named = {variant.name for variant in found}
+    found += [  # a detector that was added to the registry is compared by its name
+        bank(name, f"{name} per task", options.get(name, {}), detector=name) for name in DETECTORS if name not in named
     ]
     if preset == PAPER:
         found.append(bank(PAPER, "the paper's literal settings", cmpmb))
