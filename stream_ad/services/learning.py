@@ -64,7 +64,7 @@ def learn(
         parts = parts[:1]
     apart = set() if out_of_fold else set(parts[0])
     screened = max_suspects > 0 and len(apart) >= needed
-    stages = iter(_Staged(progress, stage, len(parts) + out_of_fold + screened) for stage in range(len(order)))
+    stages = iter(_Staged(progress, stage, len(parts) + out_of_fold + screened) for stage in range(len(parts) + 2))
 
     def adapted(indices: Iterable[int]) -> dict[str, np.ndarray]:
         chosen = Subset(normals, sorted(indices))
