@@ -26,8 +26,10 @@ from stream_ad.routing.keys import KeyDistance, landmarks
 from stream_ad.routing.refusal import Refusal
 
 EPSILON = 1e-3  # so that an image that is in the bank does not decide by its embedding alone
-SCREEN = 7  # patches along each side that screen the shortlist
-SLACK = 1.2  # how much farther than the nearest a task may look on these and still be compared exactly
+# what is passed over, and how much farther than the nearest it is at least; measured in docs/routing.md
+REACH = 2.0  # by the embedding alone
+SLACK = 1.15  # by some of the patches, too
+SCREEN = 7  # patches along each side that are compared first
 
 
 class Route(NamedTuple):
@@ -37,7 +39,8 @@ class Route(NamedTuple):
     entry: BankEntry
     #: too far from every task: an unknown product
     refused: bool
-    #: how much farther the second-nearest task is, relative to the nearest; None: there is one task
+    #: how much farther the second-nearest task is, relative to the nearest, by some of its patches if that is clear
+    #: enough; None: there is one task
     margin: float | None
     #: how far from the task, where 1 is far for its own parts; refused above `Refusal.limit`
     strangeness: float
@@ -66,43 +69,42 @@ class Router:
     def _route(
         self, patches: Float[Tensor, "patches width"], embedding: Float[Tensor, " joint"], query: np.ndarray
     ) -> Route:
-        tasks = np.sort(self.index.search(query, self.shortlist).tasks)  # sorted: ties go to the first name
-        arrays = [self.entries[task].arrays for task in tasks]
-        cosines = [float(1 - (as_tensor(a["embeddings"], embedding.device).float() @ embedding).amax()) for a in arrays]
-        keys = [as_tensor(a["keys"], patches.device).float() for a in arrays]
-        patch_means = np.full(len(tasks), np.inf)
-        for place in _screened(patches, keys, cosines):
-            patch_means[place] = float(nearest_distance(patches, keys[place]).mean())
-        products = patch_means * (np.asarray(cosines) + EPSILON)
-        order = np.argsort(products, kind="stable")
-        best = int(order[0])
-        margin = float(products[order[1]] / products[best] - 1) if len(tasks) > 1 else None
-        entry = self.entries[tasks[best]]
+        found = np.sort(self.index.search(query, self.shortlist).tasks)  # sorted: ties go to the first name
+        entries = [self.entries[task] for task in found]
+        cosines = np.array([_cosine(entry, embedding) for entry in entries])
+        ranked = np.sort(cosines + EPSILON)[:2]
+        near = np.flatnonzero(cosines + EPSILON <= max(REACH * ranked[0], ranked[-1]))  # two at least, for the margin
+        factors = cosines[near] + EPSILON
+        keys = [as_tensor(entries[place].arrays["keys"], patches.device).float() for place in near]
+        products = factors * _screen(patches, keys)
+        compared = np.flatnonzero(products <= SLACK * products.min())
+        for i in compared:
+            products[i] = factors[i] * float(nearest_distance(patches, keys[i]).mean())
+        best = int(compared[products[compared].argmin()])
+        margin = float(np.delete(products, best).min() / products[best] - 1) if len(products) > 1 else None
+        distance = KeyDistance(float(products[best] / factors[best]), float(cosines[near[best]]))
         assert self.refusal is not None
-        strangeness = self.refusal.strangeness(entry, KeyDistance(float(patch_means[best]), cosines[best]))
-        return Route(entry, self.refuse and strangeness > self.refusal.limit, margin, strangeness)
+        strangeness = self.refusal.strangeness(entries[near[best]], distance)
+        refused = self.refuse and strangeness > self.refusal.limit
+        return Route(entries[near[best]], refused, margin, strangeness)
 
 
-def _screened(
-    patches: Float[Tensor, "patches width"], keys: Sequence[Float[Tensor, "_ width"]], cosines: Sequence[float]
-) -> list[int]:
-    """Places of the tasks that may be the nearest, by some of the patches; at least two, if there are two.
+def _cosine(entry: BankEntry, embedding: Float[Tensor, " joint"]) -> float:
+    """Cosine distance to the task's nearest embedding."""
+    return 1 - float((as_tensor(entry.arrays["embeddings"], embedding.device).float() @ embedding).amax())
 
-    One product of matrices for all of them: a quarter of the work of comparing all patches.
-    """
-    if len(keys) <= 2:
-        return list(range(len(keys)))
+
+def _screen(
+    patches: Float[Tensor, "patches width"], keys: Sequence[Float[Tensor, "_ width"]]
+) -> Float[np.ndarray, " tasks"]:
+    """Mean distance of some of the patches to each task's nearest keys: one product of matrices for all of them."""
     some = patches[_spread(len(patches))]
     rows = torch.cat(list(keys))
-    squared = torch.addmm(rows.square().sum(dim=1), some, rows.T, alpha=-2)  # (some, keys of all), less |x|^2
-    norms = some.square().sum(dim=1)
+    norms = torch.linalg.vector_norm(rows, dim=1).square()
+    squared = torch.addmm(norms, some, rows.T, alpha=-2)  # (some, keys of all), less |x|^2
     parts = squared.split([len(each) for each in keys], dim=1)
-    nearest = torch.stack([part.amin(dim=1) for part in parts])  # (tasks, some)
-    means = (nearest + norms).clamp_(min=0).sqrt().mean(dim=1).cpu().numpy()
-    estimates = means * (np.asarray(cosines) + EPSILON)
-    order = np.argsort(estimates, kind="stable")
-    within = int((estimates <= SLACK * estimates[order[0]]).sum())
-    return order[: max(within, 2)].tolist()
+    nearest = torch.stack([part.amin(dim=1) for part in parts]) + some.square().sum(dim=1)  # (tasks, some)
+    return nearest.clamp_(min=0).sqrt().mean(dim=1).cpu().numpy().astype(np.float64)
 
 
 def _spread(count: int) -> slice | list[int]:
