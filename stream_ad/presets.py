@@ -1,7 +1,7 @@
 """Named settings of the detectors: one configuration for every product.
 
 fast      one block, 196 rows, the whole picture: half a pass through the backbone where there is no text
-accurate  three blocks of the whole picture and of its four tiles, 784 rows each: five passes
+accurate  three blocks of the whole picture and of its four tiles, 392 rows each: five passes
 paper     CMPMB's literal settings, where they are said (arXiv 2603.21562); slow, and for comparison only
 
 fast and accurate were chosen on validation data alone: normals kept apart with painted defects, and rendered products.
@@ -22,7 +22,7 @@ _FAST_MEMORY: Mapping[str, Any] = {
     "top_k": 3,
 }
 _ACCURATE_MEMORY: Mapping[str, Any] = {
-    "coreset_rows": 784,
+    "coreset_rows": 392,
     "blocks": (3, 5, 7),
     "scales": (1, 2),
     "whitening": 64,
@@ -86,7 +86,7 @@ DEPARTURES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "top_k": {"top_k": 3},
         "whitening": {"whitening": 64},
         "levels": {"blocks": (3, 5, 7), "scales": (1, 2)},
-        "rows": {"coreset_rows": 784},
+        "rows": {"coreset_rows": 392},
     }
 )
 
