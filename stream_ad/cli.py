@@ -11,6 +11,7 @@ from rich.console import Console
 from stream_ad.commands import setup, stream, tasks
 from stream_ad.commands.bank import bank
 from stream_ad.commands.bench import bench
+from stream_ad.commands.bench_robustness import robustness
 from stream_ad.commands.common import ERROR, SESSION, ConfigOption, Session, err
 from stream_ad.commands.demo import demo
 from stream_ad.commands.doctor import doctor
@@ -68,6 +69,7 @@ cli.command(rich_help_panel=INSPECT)(stream.serve)
 cli.command(rich_help_panel=INSPECT)(stream.publish)
 cli.command(rich_help_panel=INSPECT)(stream.up)
 cli.add_typer(report, name="report", rich_help_panel=INSPECT)
+bench.command()(robustness)
 cli.add_typer(bench, name="bench", rich_help_panel=INSPECT)
 
 

@@ -81,7 +81,9 @@ class TextureStem(nn.Module):
                 edge = chosen.shape[-1] // 2
                 padded = F.pad(level[:, plane : plane + 1], (edge,) * 4, mode="reflect")
                 even, odd = F.conv2d(padded, chosen).unflatten(1, (-1, 2)).unbind(2)
-                found.append(torch.log1p(10 * self._patches((even.square() + odd.square()).sqrt(), 2**octave)))
+                # a root has no slope at zero, and a grey picture has no colour: without the floor its gradient is NaN
+                magnitude = (even.square() + odd.square()).clamp_min(1e-30).sqrt()
+                found.append(torch.log1p(10 * self._patches(magnitude, 2**octave)))
             level = F.avg_pool2d(level, 2)
         return torch.cat(found, dim=1)
 
