@@ -12,7 +12,7 @@ from typing import Any
 from stream_ad.detectors.registry import DETECTORS
 from stream_ad.domain.bank import BankEntry, BranchScale
 from stream_ad.errors import ConfigError
-from stream_ad.presets import DEPARTURES, detector_options
+from stream_ad.presets import DEPARTURES, FULL, detector_options
 
 BUDGET = "@budget"
 #: px, of every preset: finer read-outs take tiles of this size
@@ -73,6 +73,7 @@ ALPHAS = (0.1, 0.3, 0.5, 0.7, 0.9)
 BLOCKS = (1, 3, 5, 7, 9)
 STEEPNESSES = (0.5, 1.0, 1.5, 3.0)
 ABLATIONS = (
+    "cmpmb_full",
     "cmpmb_no_anm",
     *(f"cmpmb_alpha_{alpha:g}" for alpha in ALPHAS),
     *(f"cmpmb_block_{block}" for block in BLOCKS),
@@ -126,7 +127,8 @@ def _known(preset: str) -> Mapping[str, Variant]:
     with_text = cmpmb | {"text_weight": cmpmb["text_weight"] or TEXT_WEIGHT}
     rows, block = BASELINE["coreset_rows"], BASELINE["blocks"][0]
     found = [
-        bank("cmpmb", "the full method" if preset != PAPER else "the paper's literal settings", cmpmb),
+        bank("cmpmb", "the preset as it is" if preset != PAPER else "the paper's literal settings", cmpmb),
+        bank("cmpmb_full", "with visual prompts and text, whatever the preset leaves out", cmpmb | dict(FULL)),
         bank("cmpmb_no_prompts", "without visual prompts", cmpmb | {"prompt_steps": 0}),
         bank("cmpmb_no_text", "without text (UCAD-like)", cmpmb | {"text_weight": 0.0}),
         bank("patchcore", f"PatchCore per task, {rows} rows of block {block}", BASELINE, detector="patchcore"),
