@@ -1,13 +1,16 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from stream_ad.backbones.views import Views
 from stream_ad.detectors.registry import make_detector
 from stream_ad.domain.bank import MemoryBank
 from stream_ad.domain.task import Task, TaskId
 from stream_ad.errors import ConfigError, TooFewImages
 from stream_ad.inspection import BankModel
 from stream_ad.services.learning import learn
-from tests.models import cached, learned
+from tests.models import cached, detectors, learned
 from tests.pictures import NUT, Pictures, disc, quiet
 
 GOOD = [disc(seed) for seed in range(12)]
@@ -52,6 +55,20 @@ def test_unseen_scores_lie_above_those_of_remembered_images():
     ready = BankModel(cached(), {"patchcore": whole}, MemoryBank(0).with_entry(entry, 1))
     seen = [found.score for found in ready.find(ready.views(GOOD), [entry] * 12)]
     assert max(seen) < entry.calibration.scores.min()
+
+
+def test_folds_are_measured_in_the_unit_of_the_memory_that_is_kept():
+    pictures, detector = Pictures(GOOD), detectors()["patchcore"]
+    entry = learned(NUT, pictures, "patchcore")
+    order = sorted(range(12), key=lambda index: pictures.ids[index])
+    scores = []
+    for held in (order[0::2], order[1::2]):
+        rest = Pictures([GOOD[index] for index in sorted(set(order) - set(held))])
+        arrays = {**detector.adapt(NUT, rest, roi=None, seed=NUT.seed, progress=quiet), "units": entry.arrays["units"]}
+        one = replace(entry, arrays=arrays)
+        views = Views(cached(), [GOOD[index] for index in held])
+        scores += detector.predict(views, [one] * len(held)).scores["visual"].tolist()
+    assert entry.calibration.score_scales["visual"].center == pytest.approx(np.quantile(scores, 0.99), rel=1e-6)
 
 
 def test_a_region_of_interest_is_kept_with_the_entry():

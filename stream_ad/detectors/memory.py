@@ -33,6 +33,8 @@ from stream_ad.functional.sampling import farthest_point_sampling
 from stream_ad.functional.whitening import Whitening, fit_whitening
 
 BATCH = 16
+#: arrays that memories of one task must have in common, where their scores are to be compared
+UNITS = ("units",)
 PROJECTED = 64  # channels that the choice of rows looks at
 
 #: patch tokens of (views, scale, blocks), by block; with prompts or without

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import count
 
 import numpy as np
 
@@ -9,7 +10,7 @@ from stream_ad.backbones.base import Backbone
 from stream_ad.backbones.views import Views
 from stream_ad.detectors.base import Detector, RawPrediction
 from stream_ad.detectors.calibrated import calibrate
-from stream_ad.detectors.memory import entry_roi
+from stream_ad.detectors.memory import UNITS, entry_roi
 from stream_ad.domain.bank import SUSPECTS, BankEntry, Calibration
 from stream_ad.domain.images import ImageSet, Mask, Subset, split_hash
 from stream_ad.domain.ports import Progress
@@ -64,7 +65,8 @@ def learn(
         parts = parts[:1]
     apart = set() if out_of_fold else set(parts[0])
     screened = max_suspects > 0 and len(apart) >= needed
-    stages = iter(_Staged(progress, stage, len(parts) + out_of_fold + screened) for stage in range(len(parts) + 2))
+    total = len(parts) + out_of_fold + screened
+    stages = (_Staged(progress, min(stage, total - 1), total) for stage in count())
 
     def adapted(indices: Iterable[int]) -> dict[str, np.ndarray]:
         chosen = Subset(normals, sorted(indices))
@@ -76,14 +78,18 @@ def learn(
         screen = _entry(task, detector, backbone, adapted(apart))
         judged = sorted(set(order) - apart)
         suspects |= _screened(Subset(normals, judged), judged, detector, backbone, screen, max_suspects)
-    arrays = {}
+    arrays = adapted(set(order) - apart - suspects)
+    # memories of one task differ in what they measure in, by far more than their distances do: scores of the folds'
+    # would say little of the scores of the one that is kept
+    units = {name: arrays[name] for name in UNITS if name in arrays}
     for fold, held in enumerate(parts):
-        arrays = adapted(set(order) - set(held) - suspects)
-        pseudo = _entry(task, detector, backbone, arrays)
+        made = adapted(set(order) - set(held)) | units if out_of_fold else arrays
+        pseudo = _entry(task, detector, backbone, made)
         _measure(measured, normals, held, detector, backbone, pseudo, feature_block, own + fold)
-    suspects |= measured.suspects(max_suspects)
-    if out_of_fold:
-        arrays = adapted(set(order) - suspects)
+    found = measured.suspects(max_suspects)
+    if found and out_of_fold:
+        arrays = adapted(set(order) - found) | units
+    suspects |= found
     held_ids = [normals.ids[i] for part in parts for i in part if i not in suspects]
     return replace(
         _entry(task, detector, backbone, arrays),
