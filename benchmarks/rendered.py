@@ -17,8 +17,8 @@ from stream_ad.demo import PRODUCTS, write_product
 RESULTS = Path(__file__).parent / "results"
 PRODUCTS_SHOWN = ("blister", "gasket", "pcb", "screw")  # four, so that it takes minutes
 METHODS = (
-    *("cmpmb", "cmpmb_no_prompts", "cmpmb_no_text", "patchcore", "patchcore_same", "sequence", "patchcore_replay"),
-    *("shared_coreset", "cmpmb@budget", "patchcore@budget", "patchcore_same@budget", "shared_coreset@budget"),
+    *("cmpmb", "cmpmb_full", "patchcore", "patchcore_same", "sequence", "patchcore_replay", "shared_coreset"),
+    *("cmpmb@budget", "patchcore@budget", "sequence@budget", "patchcore_replay@budget", "shared_coreset@budget"),
 )
 
 
