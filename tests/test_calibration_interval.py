@@ -1,6 +1,8 @@
 """The pooled interval of false alarms: laws, and a simulation."""
 
+import doctest
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -110,3 +112,9 @@ def test_tasks_that_cannot_promise_are_named_and_not_counted():
 def test_senseless_sizes_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         false_alarm_interval(*arguments)
+
+
+def test_the_examples_of_the_page_run():
+    page = Path(__file__).parents[1] / "docs/calibration.md"
+    failed, tried = doctest.testfile(str(page), module_relative=False)
+    assert (failed, tried) == (0, 3)
