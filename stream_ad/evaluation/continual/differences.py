@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from stream_ad.evaluation.continual.measure import STRIDE
+from stream_ad.evaluation.continual.parts import digest
 from stream_ad.evaluation.continual.run import Bench
 from stream_ad.evaluation.continual.variants import Variant
 
@@ -62,19 +63,37 @@ def _sampled(bench: Bench, variant: Variant) -> dict[str, list[Sampled]]:
     """Of every task in the order of the products, averaged over the seeds."""
     found: dict[str, list[Sampled]] = {"image_auroc": [], "pixel_ap": []}
     for place in range(len(bench.tasks)):
-        images, pixels = [], []
-        for arrivals in bench.sequences:
-            key = bench.key(arrivals, variant, place)
-            part, arrays = bench.kit.parts.get("measured", key), bench.kit.parts.arrays("measured", key)
-            assert part is not None
-            scores = np.array(part["scores"]["routed"])
-            defective = np.array(part["images"]["defective"], bool)
-            images.append(sampled_auroc(scores, defective, draws(defective, IMAGE_REPEATS, place)))
-            drawn = draws(defective, PIXEL_REPEATS, place)
-            pixels.append(sampled_pixel_ap(arrays["maps"], arrays["masks"], drawn))
-        found["image_auroc"].append(_mean(images))
-        found["pixel_ap"].append(_mean(pixels))
+        each = [_of_part(bench, bench.key(arrivals, variant, place), place) for arrivals in bench.sequences]
+        for metric, values in found.items():
+            values.append(_mean([sampled[metric] for sampled in each]))
     return found
+
+
+def _of_part(bench: Bench, key: str, place: int) -> dict[str, Sampled]:
+    """Of one method on one task with one seed; kept on disk, since it takes longer than all other figures."""
+    parts = bench.kit.parts
+    own = digest(key, SEED, place, IMAGE_REPEATS, PIXEL_REPEATS)
+    known = parts.get("sampled", own)
+    if known is None:
+        part, arrays = parts.get("measured", key), parts.arrays("measured", key)
+        assert part is not None
+        scores = np.array(part["scores"]["routed"])
+        defective = np.array(part["images"]["defective"], bool)
+        auroc = sampled_auroc(scores, defective, draws(defective, IMAGE_REPEATS, place))
+        ap = sampled_pixel_ap(arrays["maps"], arrays["masks"], draws(defective, PIXEL_REPEATS, place))
+        repeats = {"image_auroc": auroc.repeats, "pixel_ap": ap.repeats}
+        known = {"image_auroc": _plain(auroc.value), "pixel_ap": _plain(ap.value)}
+        parts.put("sampled", own, known, repeats)
+    else:
+        repeats = parts.arrays("sampled", own)
+    return {
+        metric: Sampled(float("nan") if value is None else float(value), repeats[metric])
+        for metric, value in known.items()
+    }
+
+
+def _plain(value: float) -> float | None:
+    return None if np.isnan(value) else value
 
 
 def _mean(sampled: Sequence[Sampled]) -> Sampled:
@@ -116,19 +135,21 @@ def sampled_pixel_ap(
         return Sampled(float("nan"), np.full(len(counts), np.nan))
     flat = maps.ravel()
     order = np.argsort(-flat, kind="stable")
-    values, truth = flat[order], masks.ravel()[order]
+    values, truth = flat[order], np.flatnonzero(masks.ravel()[order])
     image = np.repeat(np.arange(len(maps)), maps[0].size)[order]
-    ends = np.flatnonzero(np.r_[values[1:] != values[:-1], True])  # equal values are taken together
+    # equal values are taken together: what counts for a pixel is the last place of its value
+    last = np.flatnonzero(np.r_[values[1:] != values[:-1], True])
+    ends = last[np.searchsorted(last, truth)]
+    found_at = np.searchsorted(truth, ends, side="right") - 1
+    owner = image[truth]
 
     def precision(weights: np.ndarray) -> float:
-        weight = weights[image].astype(np.float64)
-        found, seen = np.cumsum(weight * truth)[ends], np.cumsum(weight)[ends]
-        steps = np.diff(np.r_[0.0, found])
-        hit = steps > 0
-        return float((steps[hit] * found[hit] / seen[hit]).sum() / found[-1])
+        seen = np.cumsum(weights[image])[ends]
+        own = weights[owner]
+        found = np.cumsum(own)
+        if not found[-1]:  # defective pictures whose defects all vanish on the grid
+            return float("nan")
+        drawn = own > 0
+        return float((own[drawn] * found[found_at][drawn] / seen[drawn]).sum() / found[-1])
 
-    once = np.ones(len(maps), np.int64)
-    with np.errstate(divide="raise", invalid="raise"):
-        # a sample of defective pictures whose defects all vanish on the grid has no precision
-        drawn = [precision(row) if (row[image] * truth).any() else np.nan for row in counts]
-        return Sampled(precision(once), np.array(drawn))
+    return Sampled(precision(np.ones(len(maps), np.int64)), np.array([precision(row) for row in counts]))

@@ -7,7 +7,6 @@ import numpy as np
 from jaxtyping import Float64
 
 from stream_ad.domain.evaluation import METRICS
-from stream_ad.domain.images import split_hash
 from stream_ad.domain.result import Verdict
 from stream_ad.domain.task import TaskId
 from stream_ad.evaluation.calibration import TaskAlarms, pooled_alarms
@@ -229,10 +228,10 @@ def data(bench: Bench) -> dict[str, Any]:
             "complete": product.complete and bench.plan.limit is None,
             "note": product.note,
             "train": len(bench.normals[place]),
-            "train_sha256": split_hash(bench.normals[place].ids),
+            "train_sha256": bench.hashes[place][0],
             "left_out_because_in_test": bench.left_out.get(product.id, 0),
             "test_good": sum(not flag for flag in test.defective),
             "test_defective": sum(map(bool, test.defective)),
-            "test_sha256": split_hash(test.ids),
+            "test_sha256": bench.hashes[place][1],
         }
     return found

@@ -89,6 +89,8 @@ class Bench:
     normals: list[ImageSet] = field(default_factory=list)
     #: pictures that are in a training and a test set both, by task: not learned
     left_out: dict[str, int] = field(default_factory=dict)
+    #: hashes of the training and the test pictures, by task
+    hashes: list[tuple[str, str]] = field(default_factory=list)
     sequences: list[Arrivals] = field(default_factory=list)
     _done: int = 0
 
@@ -122,9 +124,9 @@ class Bench:
                 "image_size": variant.image_size,
                 "features": str(self.kit.backbone(variant.image_size).spec),
                 "budget": self.budget(variant),
-                "sequence": [[self.tasks[i].id, split_hash(self.normals[i].ids)] for i in arrived],
+                "sequence": [[self.tasks[i].id, self.hashes[i][0]] for i in arrived],
                 "seed": sequence.seed,
-                "task": [self.tasks[place].id, split_hash(self.test(place).ids)],
+                "task": [self.tasks[place].id, self.hashes[place][1]],
                 "map_size": self.plan.map_size,
                 "folds": self.kit.folds,
             }
@@ -164,6 +166,7 @@ class Bench:
             self.normals.append(product.train if len(rows) == len(product.train) else Subset(product.train, rows))
             task = Task(id=TaskId(product.id), class_name=product.class_name, false_alarm_rate=FALSE_ALARM_RATE)
             self.tasks.append(task)
+            self.hashes.append((split_hash(self.normals[-1].ids), split_hash(self.test(number).ids)))
 
     def _learn(self, number: int, learner: Learner) -> Arrivals:
         seed = self.plan.seed + number
@@ -185,8 +188,7 @@ class Bench:
         """What each method took when it was first run to its end: of a repeat, most comes from the disk."""
         found = {}
         for variant in self.plan.variants:
-            sequence = [split_hash(normals.ids) for normals in self.normals]
-            key = digest(self.kit.code, variant.name, variant.options, self.budget(variant), seed, sequence)
+            key = digest(self.kit.code, variant.name, variant.options, self.budget(variant), seed, self.hashes)
             known = self.kit.parts.get("seconds", key)
             if known is None:
                 known = {"seconds": seconds[variant.name]}
