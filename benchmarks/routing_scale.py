@@ -99,7 +99,9 @@ def stored(scale: Scale, count: int, backbone: VitBackbone, store: FileEntryStor
     return hashes[:count]
 
 
-def measured(scale: Scale, hashes: Sequence[str], folder: Path, backbone: VitBackbone, count: int) -> dict[str, Any]:
+def measured(
+    scale: Scale, hashes: Sequence[str], folder: Path, backbone: VitBackbone, count: int, jitter: float
+) -> dict[str, Any]:
     """Figures of one bank: what it takes to load, to route, and how often the shortlist has the exact answer."""
     tasks = len(hashes)
     store = FileEntryStore(folder)  # a new one: nothing is loaded yet
@@ -122,7 +124,7 @@ def measured(scale: Scale, hashes: Sequence[str], folder: Path, backbone: VitBac
     chosen = np.random.default_rng(tasks).permutation(np.arange(count) % tasks)
     patches, embeddings, routed, pass_ms, route_ms = [], [], [], [], []
     for number, task in enumerate(chosen.tolist()):
-        views = Views(backbone, [scale.draw(task, LEARNED + number)])
+        views = Views(backbone, [scale.draw(task, LEARNED + number, jitter)])
         ticks = [time.thread_time()]
         views.compute([BLOCK], embedding=True)
         ticks.append(time.thread_time())
@@ -189,6 +191,7 @@ def main() -> None:
     parser.add_argument("--backbone", default="tiny")
     parser.add_argument("--tasks", default="100,1000,10000", help="numbers of tasks, rising")
     parser.add_argument("--queries", type=int, default=QUERIES, help="of the largest number; the others have a fifth")
+    parser.add_argument("--query-jitter", type=float, default=1.0, help="share of the tasks' jitter that queries have")
     parser.add_argument("--work", type=Path, help="where entries are kept between runs; default: a temporary folder")
     parser.add_argument("--output", type=Path, default=RESULTS / "routing-scale.json")
     chosen = parser.parse_args()
@@ -204,12 +207,12 @@ def main() -> None:
         results = []
         for count in counts:
             queries = chosen.queries if count == max(counts) else chosen.queries // 5
-            results.append(measured(scale, hashes[:count], folder, backbone, queries))
+            results.append(measured(scale, hashes[:count], folder, backbone, queries, chosen.query_jitter))
             print(json.dumps(results[-1], indent=1), flush=True)
     report = {
         "products": products,
         "pictures": len(pictures),
-        "tasks_made_of": parameters(),
+        "tasks_made_of": {**parameters(), "jitter_of_queries": chosen.query_jitter},
         "photographs_learned": LEARNED,
         "block": BLOCK,
         "results": results,

@@ -2,7 +2,8 @@
 
 A look is a hue, a tint, a scale, a turn and a crop, drawn from the task's seed. A *draw* is a photograph of that
 product: the look, jittered a little. Tasks learn a few draws and are asked about others. How often the exact answer
-is right depends on the jitter; `LOOK` and `JITTER` are chosen so that it is for 95 to 99.5 % of the queries.
+is right depends on the jitter: with `LOOK` and `JITTER` for 94.7 % of the queries among 10,000 tasks, for more when the
+queries are jittered less.
 """
 
 from collections.abc import Sequence
@@ -48,7 +49,7 @@ class Scale:
     pictures: Sequence[Picture]
     seed: int = 0
 
-    def draw(self, task: int, number: int) -> Picture:
+    def draw(self, task: int, number: int, jitter: float = 1.0) -> Picture:
         """Photograph `number` of a task's product; equal arguments, equal pictures."""
         look = np.random.default_rng([self.seed, 1, task])
         hue, turn = look.uniform(-LOOK.hue, LOOK.hue), look.uniform(-LOOK.turn, LOOK.turn)
@@ -57,12 +58,12 @@ class Scale:
         shot = np.random.default_rng([self.seed, 2, task, number])
         return _photograph(
             self.pictures[task % len(self.pictures)],
-            hue=hue + JITTER.hue * shot.normal(),
-            tint=tint + JITTER.tint * shot.normal(),
-            scale=scale * (1 + JITTER.scale * shot.normal()),
-            turn=turn + JITTER.turn * shot.normal(),
-            x=x + JITTER.shift * shot.normal(),
-            y=y + JITTER.shift * shot.normal(),
+            hue=hue + jitter * JITTER.hue * shot.normal(),
+            tint=tint + jitter * JITTER.tint * shot.normal(),
+            scale=scale * (1 + jitter * JITTER.scale * shot.normal()),
+            turn=turn + jitter * JITTER.turn * shot.normal(),
+            x=x + jitter * JITTER.shift * shot.normal(),
+            y=y + jitter * JITTER.shift * shot.normal(),
         )
 
 
