@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from stream_ad.backbones.base import Backbone
-from stream_ad.domain.images import Picture
+from stream_ad.domain.images import Mask, Picture
+from stream_ad.functional.anomaly_map import resize_roi
 
 
 class Views:
@@ -28,6 +30,7 @@ class Views:
         self.backbone = backbone
         self.pixels: Float[Tensor, "batch 3 size size"] = pixels
         self._pictures: list[Picture] | None = None
+        self._roi: Mask | None = None
         self._blocks: dict[int, Tensor] = {}
         self._embedding: Tensor | None = None
         self._dense: Tensor | None = None
@@ -47,12 +50,24 @@ class Views:
         chosen._blocks = {block: features[index] for block, features in self._blocks.items()}
         chosen._embedding = None if self._embedding is None else self._embedding[index]
         chosen._dense = None if self._dense is None else self._dense[index]
+        chosen._roi = self._roi
         chosen._pictures = None if self._pictures is None else [self._pictures[row] for row in index]
         chosen._tiles = {
             scale: tiles.select([row * scale**2 + tile for row in index for tile in range(scale**2)])
             for scale, tiles in self._tiles.items()
         }
         return chosen
+
+    def inside(self, roi: Mask | None) -> "Views":
+        """The same pictures, blank (the mean colour of training) outside a region of interest; None: themselves.
+
+        Attention reaches across the whole picture: what is not inspected must not be seen either.
+        """
+        if roi is None:
+            return self
+        blank = Views.of_pixels(self.backbone, _blanked(self.pixels, roi))
+        blank._pictures, blank._roi = self._pictures, roi
+        return blank
 
     def at(self, scale: int) -> "Views":
         """The pictures' scale x scale tiles, each at the input size: image by image, row by row. Scale 1: itself."""
@@ -63,6 +78,7 @@ class Views:
                 fine = F.interpolate(self.pixels, scale_factor=scale, mode="bicubic", align_corners=False)
             else:
                 fine = self.backbone.preprocess(self._pictures, scale=scale)
+                fine = fine if self._roi is None else _blanked(fine, self._roi)
             tiles = fine.unflatten(3, (scale, -1)).unflatten(2, (scale, -1))  # (batch, 3, rows, h, columns, w)
             self._tiles[scale] = Views.of_pixels(self.backbone, tiles.permute(0, 2, 4, 1, 3, 5).flatten(0, 2))
         return self._tiles[scale]
@@ -104,3 +120,7 @@ class Views:
         self.compute([], dense=True)
         assert self._dense is not None
         return self._dense
+
+
+def _blanked(pixels: Float[Tensor, "batch 3 side side"], roi: Mask) -> Float[Tensor, "batch 3 side side"]:
+    return pixels * torch.from_numpy(resize_roi(roi, pixels.shape[-1])).to(pixels.device, pixels.dtype)

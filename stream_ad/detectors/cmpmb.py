@@ -127,14 +127,14 @@ class Cmpmb:
     def _text(self, views: Views, entries: Sequence[BankEntry]) -> list[Float[Tensor, "grid grid"]]:
         """S_T: log-odds of "damaged"; zero where an entry was learned without text."""
         grid = self.backbone.grid
-        grids = []
-        for dense, entry in zip(views.dense, entries, strict=True):
-            if "text_embeddings" in entry.arrays:
-                texts = as_tensor(entry.arrays["text_embeddings"], dense.device)
-                grids.append(damaged_logit(dense, texts).unflatten(0, (grid, grid)))
-            else:
-                grids.append(dense.new_zeros(grid, grid))
-        return grids
+
+        def of_entry(views: Views, entry: BankEntry) -> list[Tensor]:
+            if "text_embeddings" not in entry.arrays:
+                return [views.pixels.new_zeros(grid, grid) for _ in range(len(views))]
+            texts = as_tensor(entry.arrays["text_embeddings"], views.pixels.device)
+            return [damaged_logit(dense, texts).unflatten(0, (grid, grid)) for dense in views.dense]
+
+        return by_entry(of_entry, views, entries)
 
     def _read_out(self, prompts: Float[Tensor, "layers 2 length width"]) -> ReadOut:
         """Patch tokens under the prompts; the frozen ones where there are none."""
@@ -211,7 +211,7 @@ class Cmpmb:
         for _ in range(min(SYNTHETIC, max(8, len(normals)))):
             picture = normals[int(rng.integers(len(normals)))]
             picture, mask = noisy(picture, rng) if options.text_noise == "whole" else perturb(picture, rng, roi=roi)
-            dense.append(Views(backbone, [picture]).dense[0])
+            dense.append(Views(backbone, [picture]).inside(roi).dense[0])
             share = cv2.resize(mask.astype(np.float32), (backbone.grid, backbone.grid), interpolation=cv2.INTER_AREA)
             shares.append(torch.from_numpy(share.ravel()))
         features, target = torch.stack(dense), torch.stack(shares).to(dense[0].device)

@@ -89,6 +89,7 @@ def build_memory(
     per_image = max(1, options.candidates // len(normals))
     done = 0
     for views in batches(backbone, normals):
+        views = views.inside(roi)
         for scale in options.scales:
             inside = None if roi is None else torch.from_numpy(roi_patches(roi, scale * backbone.grid))
             for block, features in read_out(views, scale, options.blocks).items():
@@ -153,11 +154,11 @@ def patch_distances(read_out: ReadOut, views: Views, entry: BankEntry) -> list[F
 def by_entry(
     of_entry: Callable[[Views, BankEntry], Sequence[Tensor]], views: Views, entries: Sequence[BankEntry]
 ) -> list[Tensor]:
-    """One result per image, made for all images of an entry together."""
+    """One result per image, made for all images of an entry together, of what lies in its region of interest."""
     found: list[Tensor | None] = [None] * len(entries)
     for entry in {id(entry): entry for entry in entries}.values():
         rows = [row for row, other in enumerate(entries) if other is entry]
-        for row, one in zip(rows, of_entry(views.select(rows), entry), strict=True):
+        for row, one in zip(rows, of_entry(views.select(rows).inside(entry_roi(entry)), entry), strict=True):
             found[row] = one
     return [one for one in found if one is not None]
 
