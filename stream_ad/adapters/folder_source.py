@@ -84,6 +84,9 @@ class FolderSource:
             self._ledger.done(topic, offset)
             self._in_hand = [polled for polled in self._in_hand if polled >= offset]
 
+    def lost(self) -> set[tuple[str, int]]:
+        return set()
+
     def pause(self) -> None:
         self._paused = True
 

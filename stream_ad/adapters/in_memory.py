@@ -4,7 +4,7 @@ What outlives a crash in the real thing (the log and the committed offsets, the 
 object of its own, so that a test can throw a `Stream` away and start another on the same state.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,12 +12,10 @@ from typing import Any
 from stream_ad.domain.bank import MemoryBank
 from stream_ad.domain.evaluation import Evaluation
 from stream_ad.domain.job import Job
-from stream_ad.domain.message import DeadLetter, OutboxMessage, Record
+from stream_ad.domain.message import DeadLetter, OutboxMessage, Place, Record, Standing
 from stream_ad.domain.ports import Clock
 from stream_ad.domain.result import InspectionResult
 from stream_ad.errors import BankError, Unavailable
-
-Place = tuple[str, int, int]
 
 
 class ManualClock:
@@ -77,6 +75,8 @@ class InMemorySource:
         self._paused = False
         #: raise Unavailable while set
         self.away = False
+        #: partitions that another consumer got, told by the next `lost`
+        self.taken_away: set[tuple[str, int]] = set()
 
     def poll(self, max_items: int, timeout_s: float) -> list[Record]:
         self._check()
@@ -94,6 +94,11 @@ class InMemorySource:
     def commit(self, up_to: Mapping[tuple[str, int], int]) -> None:
         self._check()
         self._log.committed.update(up_to)
+
+    def lost(self) -> set[tuple[str, int]]:
+        taken, self.taken_away = self.taken_away, set()
+        self._position = {place: at for place, at in self._position.items() if place not in taken}
+        return taken
 
     def pause(self) -> None:
         self._paused = True
@@ -134,9 +139,25 @@ class InMemoryResults:
     def __init__(self) -> None:
         self.results: dict[Place, InspectionResult] = {}
         self.letters: dict[Place, DeadLetter] = {}
+        self.tries: Counter[Place] = Counter()
         self._outbox: dict[int, OutboxMessage] = {}
         self._next_row = 1
         self.away = False
+
+    def begin(self, records: Sequence[Record], at: datetime) -> list[Standing]:
+        self._check()
+        standings = []
+        for record in records:
+            place = record.place
+            known = self.results.get(place) or self.letters.get(place)
+            standings.append(Standing(done=known is not None, tries=self.tries[place]))
+            if known is None:
+                self.tries[place] += 1
+        return standings
+
+    def release(self, places: Sequence[Place]) -> None:
+        self._check()
+        self.tries -= Counter(places)
 
     def save_batch(
         self,
@@ -145,20 +166,21 @@ class InMemoryResults:
         outbox: Sequence[OutboxMessage],
     ) -> None:
         self._check()
+        known = self.results.keys() | self.letters.keys()
+        told = {f"{topic}/{partition}/{offset}" for topic, partition, offset in known}
         for result in results:
             place = (result.topic, result.partition, result.offset)
-            self.letters.pop(place, None)
-            self.results[place] = result
+            del self.tries[place]
+            if place not in known:
+                self.results[place] = result
         for letter in dead_letters:
-            place = (letter.record.topic, letter.record.partition, letter.record.offset)
-            self.results.pop(place, None)
-            self.letters[place] = letter
+            del self.tries[letter.record.place]
+            if letter.record.place not in known:
+                self.letters[letter.record.place] = letter
         for message in outbox:
-            self._outbox = {
-                row: m for row, m in self._outbox.items() if (m.channel, m.id) != (message.channel, message.id)
-            }
-            self._outbox[self._next_row] = message
-            self._next_row += 1
+            if message.id.partition(":")[2] not in told:
+                self._outbox[self._next_row] = message
+                self._next_row += 1
 
     def outbox(self, limit: int) -> list[tuple[int, OutboxMessage]]:
         self._check()

@@ -97,6 +97,9 @@ class KafkaSource:
             except CommitFailedError as error:
                 log.warning("the group moved on before a commit; the records come again: %s", error)
 
+    def lost(self) -> set[tuple[str, int]]:
+        return set()
+
     def pause(self) -> None:
         self._paused = True
 

@@ -38,7 +38,7 @@ from stream_ad.domain.job import JobKind, JobState
 from stream_ad.domain.result import Verdict
 
 #: the migration that makes these tables; looked up here, because asking Alembic takes as long as a light command
-REVISION = "0001"
+REVISION = "0002"
 
 OPEN_JOB = text(is_one_of("state", tuple(state for state in JobState if state.open)))
 
@@ -270,10 +270,25 @@ class ResultRow(Base):
     latency_ms: Mapped[float]
     scored_at: Mapped[datetime]
     overlay: Mapped[str | None] = mapped_column(PathText)
+    captured_at: Mapped[datetime | None]
+    traceparent: Mapped[str | None] = mapped_column(FreeText)
+
+
+class AttemptRow(Base):
+    """A record that somebody works on; a row that stays was left by a process that died."""
+
+    __tablename__ = "attempts"
+    __table_args__ = (CheckConstraint("tries > 0", "tries"), Index(None, "at"))
+
+    topic: Mapped[str] = mapped_column(PathText, primary_key=True)
+    partition: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    offset: Mapped[int] = mapped_column(Serial, primary_key=True, autoincrement=False)
+    tries: Mapped[int]
+    at: Mapped[datetime]
 
 
 class DeadLetterRow(Base):
-    """`attempts` counts how often the record came to the same end."""
+    """`attempts` counts how often the record was tried; one that was sent again has `retried_at`."""
 
     __tablename__ = "dead_letters"
     __table_args__ = (Index(None, "at"),)
@@ -290,6 +305,8 @@ class DeadLetterRow(Base):
     reason: Mapped[str] = mapped_column(FreeText)
     attempts: Mapped[int]
     at: Mapped[datetime]
+    trace: Mapped[str | None] = mapped_column(FreeText)
+    retried_at: Mapped[datetime | None]
 
 
 class OutboxRow(Base):

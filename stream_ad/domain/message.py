@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+Place = tuple[str, int, int]
+"""(topic, partition, offset): the key of everything that is kept about a record."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
@@ -16,6 +19,10 @@ class Record:
     value: bytes | None
     headers: Mapping[str, bytes] = field(default_factory=dict)
     timestamp: datetime | None = None
+
+    @property
+    def place(self) -> Place:
+        return self.topic, self.partition, self.offset
 
     @property
     def default_id(self) -> str:
@@ -31,6 +38,10 @@ class ImageMessage:
     camera: str | None
     declared_product: str | None
     data: bytes  # the encoded picture
+    #: when the picture was taken: `ce_time`, else the record's own time
+    captured_at: datetime | None = None
+    #: W3C trace context of the sender, passed on as it came
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,10 +49,24 @@ class DeadLetter:
     """A record that will never be scored, with the reason and its bytes: nothing is lost."""
 
     record: Record
-    stage: str  # "message", "reference", "decode"
+    stage: str  # "source", "message", "reference", "decode", "score", "crash"
     error_class: str
     reason: str
     at: datetime
+    #: where in the program it failed, for whoever maintains it
+    trace: str | None = None
+    #: how often it was tried before it came to this end
+    attempts: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is known of a record before it is worked on."""
+
+    #: this very record has a result or an open dead letter already
+    done: bool
+    #: earlier tries that began and never ended: the process died, or it still works on it elsewhere
+    tries: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

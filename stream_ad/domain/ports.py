@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 from stream_ad.domain.bank import BankEntry, MemoryBank
 from stream_ad.domain.evaluation import Evaluation, Half
 from stream_ad.domain.job import Job, JobKind, JobState
-from stream_ad.domain.message import DeadLetter, OutboxMessage, Record
+from stream_ad.domain.message import DeadLetter, OutboxMessage, Place, Record, Standing
 from stream_ad.domain.result import InspectionResult
 from stream_ad.domain.task import Task
 
@@ -57,6 +57,10 @@ class Source(Protocol):
         Raises:
             Unavailable: not committed; the records may come again.
         """
+        ...
+
+    def lost(self) -> set[tuple[str, int]]:
+        """Partitions that were taken away since the last call. Their records may come again, here or elsewhere."""
         ...
 
     def pause(self) -> None:
@@ -220,13 +224,30 @@ class EvaluationRepository(Protocol):
 
 @runtime_checkable
 class ResultRepository(Protocol):
+    def begin(self, records: Sequence[Record], at: datetime) -> list[Standing]:
+        """Note that these records are about to be worked on; what was known of each before, in order.
+
+        A try is noted for those that are not done. It ends with `save_batch` or `release`; one that does neither
+        was a crash, and shows in the next `Standing`.
+        """
+        ...
+
+    def release(self, places: Sequence[Place]) -> None:
+        """Take one try back from each: they were put down untouched."""
+        ...
+
     def save_batch(
         self,
         results: Sequence[InspectionResult],
         dead_letters: Sequence[DeadLetter],
         outbox: Sequence[OutboxMessage],
     ) -> None:
-        """One transaction. A result or dead letter of the same (topic, partition, offset) is overwritten."""
+        """One transaction; ends the tries of all places in it.
+
+        The first verdict stays: of a record that has a result or an open dead letter already, neither row nor outbox
+        message is written again, so scorers that overlap show nothing twice. A row of another record with the same
+        place (its topic was made anew) is overwritten.
+        """
         ...
 
     def outbox(self, limit: int) -> list[tuple[int, OutboxMessage]]:

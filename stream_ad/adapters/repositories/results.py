@@ -5,6 +5,7 @@ Each record is in the database exactly once, as a result or as a dead letter, ho
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import delete, insert, select, tuple_
@@ -12,12 +13,11 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from stream_ad.adapters.database import Transactions
-from stream_ad.adapters.tables import Base, DeadLetterRow, OutboxRow, ResultRow
-from stream_ad.domain.message import DeadLetter, OutboxMessage, Record
+from stream_ad.adapters.tables import AttemptRow, Base, DeadLetterRow, OutboxRow, ResultRow
+from stream_ad.domain.message import DeadLetter, OutboxMessage, Place, Record, Standing
 from stream_ad.domain.result import InspectionResult
 from stream_ad.domain.task import TaskId
 
-Place = tuple[str, int, int]
 PLACE = ("topic", "partition", "offset")
 #: rows per statement, below SQLite's limit of variables
 CHUNK = 500
@@ -29,6 +29,31 @@ class SqlResultRepository:
     def __init__(self, transactions: Transactions) -> None:
         self._transactions = transactions
 
+    def begin(self, records: Sequence[Record], at: datetime) -> list[Standing]:
+        standings = []
+        with self._transactions.write() as session:
+            for record in records:
+                done = any(session.get(table, record.place) is not None for table in (ResultRow, DeadLetterRow))
+                row = session.get(AttemptRow, record.place)
+                standings.append(Standing(done=done, tries=0 if row is None else row.tries))
+                if done:
+                    continue
+                if row is None:
+                    topic, partition, offset = record.place
+                    session.add(AttemptRow(topic=topic, partition=partition, offset=offset, tries=1, at=at))
+                else:
+                    row.tries, row.at = row.tries + 1, at
+        return standings
+
+    def release(self, places: Sequence[Place]) -> None:
+        with self._transactions.write() as session:
+            for place in places:
+                row = session.get(AttemptRow, place)
+                if row is not None and row.tries > 1:
+                    row.tries -= 1
+                elif row is not None:
+                    session.delete(row)
+
     def save_batch(
         self,
         results: Sequence[InspectionResult],
@@ -39,10 +64,11 @@ class SqlResultRepository:
         scored = {(r.topic, r.partition, r.offset): asdict(r) for r in results}
         dead = {(d.record.topic, d.record.partition, d.record.offset): _dead_values(d) for d in dead_letters}
         with self._transactions.write() as session:
+            _delete(session, AttemptRow, [*scored, *dead])
             _delete(session, DeadLetterRow, scored)
             _delete(session, ResultRow, dead)
             _upsert(session, ResultRow, list(scored.values()))
-            _upsert(session, DeadLetterRow, list(dead.values()), attempts=DeadLetterRow.attempts + 1)
+            _upsert(session, DeadLetterRow, list(dead.values()))
             _add_outbox(session, outbox)
 
     def outbox(self, limit: int) -> list[tuple[int, OutboxMessage]]:
@@ -91,12 +117,13 @@ def _dead_values(letter: DeadLetter) -> dict[str, Any]:
         "stage": letter.stage,
         "error_class": letter.error_class,
         "reason": letter.reason,
-        "attempts": 1,
+        "trace": letter.trace,
+        "attempts": letter.attempts,
         "at": letter.at,
     }
 
 
-def _delete(session: Session, table: type[ResultRow] | type[DeadLetterRow], places: Iterable[Place]) -> None:
+def _delete(session: Session, table: type[ResultRow | DeadLetterRow | AttemptRow], places: Iterable[Place]) -> None:
     wanted = list(places)
     for start in range(0, len(wanted), CHUNK):
         place = tuple_(table.topic, table.partition, table.offset)
@@ -157,6 +184,8 @@ def _result(row: ResultRow) -> InspectionResult:
         latency_ms=row.latency_ms,
         scored_at=row.scored_at,
         overlay=row.overlay,
+        captured_at=row.captured_at,
+        traceparent=row.traceparent,
     )
 
 
@@ -170,4 +199,12 @@ def _dead_letter(row: DeadLetterRow) -> DeadLetter:
         headers=row.headers,
         timestamp=row.timestamp,
     )
-    return DeadLetter(record=record, stage=row.stage, error_class=row.error_class, reason=row.reason, at=row.at)
+    return DeadLetter(
+        record=record,
+        stage=row.stage,
+        error_class=row.error_class,
+        reason=row.reason,
+        at=row.at,
+        trace=row.trace,
+        attempts=row.attempts,
+    )
