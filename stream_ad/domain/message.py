@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 
 Place = tuple[str, int, int]
 """(topic, partition, offset): the key of everything that is kept about a record."""
@@ -27,6 +27,26 @@ class Record:
     @property
     def default_id(self) -> str:
         return f"{self.topic}/{self.partition}/{self.offset}"
+
+
+def message_id(record: Record) -> str:
+    """What the sender calls the record (`ce_id`), else its own place. Bytes that are no UTF-8 are escaped."""
+    given = record.headers.get("ce_id")
+    return given.decode(errors="backslashreplace") if given else record.default_id
+
+
+def captured_at(record: Record) -> datetime | None:
+    """When the picture was taken, in UTC: `ce_time`, else the record's own time.
+
+    A `ce_time` that is no time, or has no time zone, counts as absent.
+    """
+    try:
+        given = datetime.fromisoformat(record.headers.get("ce_time", b"").decode())
+        if given.tzinfo is not None:
+            return given.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    return record.timestamp
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +77,8 @@ class DeadLetter:
     trace: str | None = None
     #: how often it was tried before it came to this end
     attempts: int = 1
+    #: when a person sent the record again; None: the letter is open
+    retried_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,3 +100,5 @@ class OutboxMessage:
     key: bytes | None
     value: bytes
     headers: Mapping[str, bytes] = field(default_factory=dict)
+    #: the record that it speaks of: not written when that record had its verdict before. Not kept in the outbox
+    place: Place | None = field(default=None, compare=False)

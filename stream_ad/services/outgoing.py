@@ -59,6 +59,7 @@ def result_message(result: InspectionResult) -> OutboxMessage:
             "ce_subject": result.message_id.encode(),
             "content-type": b"application/json",
         },
+        place=(result.topic, result.partition, result.offset),
     )
 
 
@@ -81,6 +82,7 @@ def dead_letter_message(letter: DeadLetter) -> OutboxMessage:
             "__connect.errors.exception.message": letter.reason.encode(errors="replace"),
             "stream_ad.id": _id("dead-letter", record).encode(),
         },
+        place=record.place,
     )
 
 
