@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 from sqlalchemy import create_engine
 
+from stream_ad.adapters.in_memory import InMemoryResults
 from stream_ad.adapters.storage import Database
 from stream_ad.domain.bank import BankEntry, BranchScale, Calibration, FeatureSpec
 from stream_ad.domain.evaluation import METRICS, Evaluation, Half, ImageOutcome, TaskEvaluation
 from stream_ad.domain.job import Job, JobKind
-from stream_ad.domain.message import DeadLetter, OutboxMessage, Record
+from stream_ad.domain.message import DeadLetter, OutboxMessage, Place, Record
+from stream_ad.domain.ports import ResultRepository
 from stream_ad.domain.result import InspectionResult, Verdict
 from stream_ad.domain.task import Task, TaskId
 
@@ -31,8 +33,12 @@ def after(seconds: float) -> datetime:
 
 @pytest.fixture(params=KINDS)
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return empty_database(request.param, tmp_path)
+
+
+def empty_database(kind: str, tmp_path: Path) -> str:
     """The address of an empty database."""
-    if request.param == "sqlite":
+    if kind == "sqlite":
         return f"sqlite:///{tmp_path / 'stream-ad.db'}"
     assert POSTGRES
     engine = create_engine(POSTGRES)
@@ -47,6 +53,16 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def database(url: str, tmp_path: Path) -> Iterator[Database]:
     with Database(url, tmp_path / "entries", create=True) as opened:
         yield opened
+
+
+@pytest.fixture(params=["in memory", *KINDS])
+def results(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ResultRepository]:
+    """Every kind of result repository."""
+    if request.param == "in memory":
+        yield InMemoryResults()
+    else:
+        with Database(empty_database(request.param, tmp_path), tmp_path / "entries", create=True) as opened:
+            yield opened.results
 
 
 def task(name: str = "nut") -> Task:
@@ -175,18 +191,31 @@ def result(offset: int = 0, **changes: object) -> InspectionResult:
     return replace(plain, **changes)  # type: ignore[arg-type]
 
 
-def dead_letter(offset: int = 0, reason: str = "truncated") -> DeadLetter:
-    record = Record(
-        topic="images",
-        partition=0,
-        offset=offset,
-        key=b"\x00k",
-        value=b"\xff\xd8\x00",
-        headers={"ce_id": b"\xfe\x00"},
-        timestamp=NOON,
+def record(offset: int = 0, **changes: object) -> Record:
+    """The record whose result is `result(offset)`."""
+    plain = Record(
+        topic="images", partition=0, offset=offset, key=b"cam1", value=b"\xff\xd8", headers={"ce_id": b"m%d" % offset}
     )
-    return DeadLetter(record=record, stage="decode", error_class="UndecodableImage", reason=reason, at=after(offset))
+    return replace(plain, **changes)  # type: ignore[arg-type]
 
 
-def outbox_message(name: str, value: bytes = b"{}") -> OutboxMessage:
-    return OutboxMessage(id=name, channel="results", key=b"k", value=value, headers={"ce_id": name.encode()})
+def dead_letter(offset: int = 0, reason: str = "truncated", **changes: object) -> DeadLetter:
+    """What `record(offset)` may come to instead of `result(offset)`."""
+    plain = DeadLetter(
+        record=record(offset, key=b"\x00k", value=b"\xff\xd8\x00"),
+        stage="decode",
+        error_class="UndecodableImage",
+        reason=reason,
+        at=after(offset),
+    )
+    return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+def outbox_message(name: str, value: bytes = b"{}", place: Place | None = None) -> OutboxMessage:
+    headers = {"ce_id": name.encode()}
+    return OutboxMessage(id=name, channel="results", key=b"k", value=value, headers=headers, place=place)
+
+
+def told(offset: int = 0, value: bytes = b"{}") -> OutboxMessage:
+    """What is published of `result(offset)`."""
+    return outbox_message(f"result:images/0/{offset}", value, ("images", 0, offset))

@@ -4,14 +4,13 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from storage_kit import (  # noqa: F401
     NOON,
     after,
     database,
     dead_letter,
     outbox_message,
+    record,
     result,
     url,
 )
@@ -36,31 +35,11 @@ def test_a_result_comes_back_as_it_was(database: Database) -> None:
     assert database.results.recent(1) == [unknown]
 
 
-def test_a_repeated_record_overwrites_its_result(database: Database) -> None:
-    database.results.save_batch([result(0), result(1)], [], [])
-    better = result(1, verdict=Verdict.NG, bank_version=2)
-    database.results.save_batch([better], [], [])
-    assert database.results.recent(10) == [better, result(0)]
-
-
-def test_of_two_results_of_one_record_in_a_batch_the_later_stays(database: Database) -> None:
-    database.results.save_batch([result(0), result(0, verdict=Verdict.NG)], [], [])
-    assert [r.verdict for r in database.results.recent(10)] == [Verdict.NG]
-
-
 def test_a_dead_letter_keeps_every_byte(database: Database) -> None:
-    database.results.save_batch([], [dead_letter()], [])
-    assert database.results.dead_letters(10) == [dead_letter()]
-
-
-def test_a_record_is_a_result_or_a_dead_letter_never_both(database: Database) -> None:
-    database.results.save_batch([], [dead_letter(3)], [])
-    database.results.save_batch([result(3)], [], [])
-    assert database.results.dead_letters(10) == []
-    assert database.results.recent(10) == [result(3)]
-    database.results.save_batch([], [dead_letter(3, "again")], [])
-    assert database.results.recent(10) == []
-    assert [letter.reason for letter in database.results.dead_letters(10)] == ["again"]
+    odd = record(key=b"\x00k", value=b"\xff\xd8\x00", headers={"ce_id": b"\xfe\x00"}, timestamp=NOON)
+    letter = dead_letter(record=odd, trace="Traceback ...", attempts=3)
+    database.results.save_batch([], [letter], [])
+    assert database.results.dead_letters(10) == [letter]
 
 
 def test_odd_text_in_a_record_does_not_stop_the_stream(database: Database) -> None:
@@ -172,27 +151,6 @@ def test_two_watchers_of_a_folder_agree_on_its_offsets(database: Database) -> No
         first, *others = pool.map(watch, range(3))
     assert all(other == first for other in others)
     assert sorted(first.values()) == list(range(200))
-
-
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(batches=st.lists(st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=4), max_size=5))
-def test_every_record_is_there_once_as_what_it_came_to_last(
-    database: Database, batches: list[list[tuple[int, bool]]]
-) -> None:
-    """Whatever comes again, in whatever order, the last batch that held a record decides."""
-    everything = range(4)
-    database.results.save_batch([result(offset) for offset in everything], [], [])
-    last = dict.fromkeys(everything, True)
-    for batch in batches:
-        fates = dict(batch)
-        last.update(fates)
-        database.results.save_batch(
-            [result(offset) for offset, good in fates.items() if good],
-            [dead_letter(offset) for offset, good in fates.items() if not good],
-            [],
-        )
-    assert {r.offset for r in database.results.recent(99)} == {o for o, good in last.items() if good}
-    assert {d.record.offset for d in database.results.dead_letters(99)} == {o for o, good in last.items() if not good}
 
 
 def test_the_newest_results_come_first(database: Database) -> None:

@@ -96,8 +96,11 @@ class FreeText(TypeDecorator[str]):
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
-        if value is None:
-            return None
+        return None if value is None else self.stored(value)
+
+    @staticmethod
+    def stored(value: str) -> str:
+        """As the database gives it back."""
         # PostgreSQL has no NUL in text, and neither database has half a surrogate pair
         return value.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "backslashreplace").decode()
 
@@ -113,8 +116,11 @@ class PathText(TypeDecorator[str]):
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
-        if value is None:
-            return None
+        return None if value is None else self.stored(value)
+
+    @staticmethod
+    def stored(value: str) -> str:
+        """As it rests in the database."""
         return re.sub("[\udc80-\udcff]", lambda char: chr(ord(char[0]) - 0xDC80 + 0xEF80), value)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:

@@ -137,6 +137,7 @@ class Transactions:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self._writer = engine.execution_options(stream_ad_writes=True)
+        self._careless = engine.execution_options(stream_ad_writes=True, stream_ad_durable=False)
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -144,13 +145,16 @@ class Transactions:
             yield session
 
     @contextmanager
-    def write(self) -> Iterator[Session]:
+    def write(self, *, durable: bool = True) -> Iterator[Session]:
+        """Not `durable`: a loss of power, though no end of a process, may undo it; it does not wait for the disk."""
         with (
             _explained(self.engine, running=True),
-            Session(self._writer, expire_on_commit=False) as session,
+            Session(self._writer if durable else self._careless, expire_on_commit=False) as session,
             session.begin(),
         ):
-            session.connection()  # begins now, not at the first statement
+            connection = session.connection()  # begins now, not at the first statement
+            if not durable and connection.dialect.name == "postgresql":
+                connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
             yield session
 
 
@@ -196,8 +200,13 @@ def _prepare_sqlite(connection: Any, _: object) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    writes = connection.get_execution_options().get("stream_ad_writes", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    options = connection.get_execution_options()
+    if options.get("stream_ad_writes", False):
+        durable = options.get("stream_ad_durable", True)
+        connection.exec_driver_sql(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    else:
+        connection.exec_driver_sql("BEGIN")
 
 
 def _migrate(engine: Engine) -> None:

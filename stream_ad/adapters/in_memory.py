@@ -4,6 +4,7 @@ What outlives a crash in the real thing (the log and the committed offsets, the 
 object of its own, so that a test can throw a `Stream` away and start another on the same state.
 """
 
+import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,15 @@ from typing import Any
 from stream_ad.domain.bank import MemoryBank
 from stream_ad.domain.evaluation import Evaluation
 from stream_ad.domain.job import Job
-from stream_ad.domain.message import DeadLetter, OutboxMessage, Place, Record, Standing
+from stream_ad.domain.message import (
+    DeadLetter,
+    OutboxMessage,
+    Place,
+    Record,
+    Standing,
+    captured_at,
+    message_id,
+)
 from stream_ad.domain.ports import Clock
 from stream_ad.domain.result import InspectionResult
 from stream_ad.errors import BankError, Unavailable
@@ -23,6 +32,7 @@ class ManualClock:
 
     def __init__(self, start: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
         self._now = start
+        self._one_at_a_time = threading.Lock()
         #: called after each sleep: what happens in the world meanwhile
         self.on_sleep: Callable[[], None] = lambda: None
 
@@ -30,7 +40,8 @@ class ManualClock:
         return self._now
 
     def sleep(self, seconds: float) -> None:
-        self._now += timedelta(seconds=seconds)
+        with self._one_at_a_time:
+            self._now += timedelta(seconds=seconds)
         self.on_sleep()
 
 
@@ -100,6 +111,10 @@ class InMemorySource:
         self._position = {place: at for place, at in self._position.items() if place not in taken}
         return taken
 
+    @property
+    def assigned(self) -> bool:
+        return True
+
     def pause(self) -> None:
         self._paused = True
 
@@ -141,6 +156,7 @@ class InMemoryResults:
         self.letters: dict[Place, DeadLetter] = {}
         self.tries: Counter[Place] = Counter()
         self._outbox: dict[int, OutboxMessage] = {}
+        self._row_of: dict[tuple[str, str], int] = {}
         self._next_row = 1
         self.away = False
 
@@ -149,9 +165,9 @@ class InMemoryResults:
         standings = []
         for record in records:
             place = record.place
-            known = self.results.get(place) or self.letters.get(place)
-            standings.append(Standing(done=known is not None, tries=self.tries[place]))
-            if known is None:
+            done = self._told(place, (message_id(record), captured_at(record)))
+            standings.append(Standing(done=done, tries=self.tries[place]))
+            if not done:
                 self.tries[place] += 1
         return standings
 
@@ -166,21 +182,39 @@ class InMemoryResults:
         outbox: Sequence[OutboxMessage],
     ) -> None:
         self._check()
-        known = self.results.keys() | self.letters.keys()
-        told = {f"{topic}/{partition}/{offset}" for topic, partition, offset in known}
-        for result in results:
-            place = (result.topic, result.partition, result.offset)
+        told: set[Place] = set()
+        fates: dict[Place, InspectionResult | DeadLetter] = {}
+        for fate in (*results, *dead_letters):
+            place, identity = _place_and_identity(fate)
             del self.tries[place]
-            if place not in known:
-                self.results[place] = result
-        for letter in dead_letters:
-            del self.tries[letter.record.place]
-            if letter.record.place not in known:
-                self.letters[letter.record.place] = letter
+            if self._told(place, identity):
+                told.add(place)
+            else:
+                fates.setdefault(place, fate)
+        for place, fate in fates.items():
+            self.results.pop(place, None)
+            self.letters.pop(place, None)
+            if isinstance(fate, DeadLetter):
+                self.letters[place] = fate
+            else:
+                self.results[place] = fate
         for message in outbox:
-            if message.id.partition(":")[2] not in told:
-                self._outbox[self._next_row] = message
-                self._next_row += 1
+            if message.place not in told:
+                self._add(message)
+
+    def _told(self, place: Place, identity: tuple[str, datetime | None]) -> bool:
+        """Whether this very record has a result or an open dead letter."""
+        result, letter = self.results.get(place), self.letters.get(place)
+        if result is not None and _place_and_identity(result)[1] == identity:
+            return True
+        return letter is not None and letter.retried_at is None and _place_and_identity(letter)[1] == identity
+
+    def _add(self, message: OutboxMessage) -> None:
+        """At the end, in place of an older form of it."""
+        self._outbox.pop(self._row_of.get((message.channel, message.id), 0), None)
+        self._row_of[message.channel, message.id] = self._next_row
+        self._outbox[self._next_row] = message
+        self._next_row += 1
 
     def outbox(self, limit: int) -> list[tuple[int, OutboxMessage]]:
         self._check()
@@ -202,6 +236,12 @@ class InMemoryResults:
     def _check(self) -> None:
         if self.away:
             raise Unavailable("the database is away, because a test says so")
+
+
+def _place_and_identity(fate: InspectionResult | DeadLetter) -> tuple[Place, tuple[str, datetime | None]]:
+    if isinstance(fate, DeadLetter):
+        return fate.record.place, (message_id(fate.record), captured_at(fate.record))
+    return (fate.topic, fate.partition, fate.offset), (fate.message_id, fate.captured_at)
 
 
 class InMemoryLedger:
