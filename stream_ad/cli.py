@@ -17,6 +17,7 @@ from stream_ad.commands.demo import demo
 from stream_ad.commands.doctor import doctor
 from stream_ad.commands.jobs import jobs, worker
 from stream_ad.commands.report import report
+from stream_ad.commands.schema import schema
 from stream_ad.commands.score import score
 from stream_ad.commands.weights import weights
 from stream_ad.errors import StreamAdError
@@ -68,6 +69,7 @@ cli.command(rich_help_panel=INSPECT)(score)
 cli.command(rich_help_panel=INSPECT)(stream.serve)
 cli.command(rich_help_panel=INSPECT)(stream.publish)
 cli.command(rich_help_panel=INSPECT)(stream.up)
+cli.command(rich_help_panel=INSPECT)(schema)
 cli.add_typer(report, name="report", rich_help_panel=INSPECT)
 bench.command()(robustness)
 cli.add_typer(bench, name="bench", rich_help_panel=INSPECT)

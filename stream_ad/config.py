@@ -139,6 +139,7 @@ class Stream(Section):
     max_pixels: Count = 50_000_000
     overlays: Literal["ng", "all", "none"] = "ng"
     results_jsonl: Path | None = Path("results.jsonl")
+    key_names: Literal["camera", "product"] | None = "camera"
     reference_roots: tuple[Path, ...] = ()
     max_reference_mb: Positive = 64.0
 
@@ -164,6 +165,15 @@ class Kafka(Section):
         return self
 
 
+class Ops(Section):
+    listen: Text | None = None
+    worker_listen: Text | None = None
+    log: Literal["text", "json"] = "text"
+    stuck_s: Seconds = 120.0
+    database_timeout_s: Seconds = 2.0
+    metric_tasks: Count = 200
+
+
 class Settings(BaseSettings):
     """All settings. `load_settings` is the way to get them: it checks more and explains better."""
 
@@ -182,6 +192,7 @@ class Settings(BaseSettings):
     jobs: Jobs = Jobs()
     stream: Stream = Stream()
     kafka: Kafka = Kafka()
+    ops: Ops = Ops()
 
     @classmethod
     def settings_customise_sources(

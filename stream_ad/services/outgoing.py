@@ -8,6 +8,7 @@ A result is `stream-ad.result/1`. Fields are only ever added to a schema; one th
 | id | the same for every repeat of this result; drop repeats by it |
 | message_id, topic, partition, offset | which picture |
 | camera, declared_product | what the message said, or null |
+| captured_at, traceparent | when the picture was taken, and the sender's trace context, as the message said; or null |
 | task, detector, bank_version, features | what scored it; task is the nearest one, also for an unknown product |
 | score, threshold | raw score (higher is worse, comparable within a task only), and where NG begins |
 | p_value | share of good parts that score at least this |
@@ -24,6 +25,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 from stream_ad.domain.message import DeadLetter, OutboxMessage
@@ -36,11 +38,14 @@ RESULTS, DEAD_LETTERS = "results", "dead-letters"
 def result_document(result: InspectionResult) -> dict[str, Any]:
     """A result as plain JSON values."""
     document: dict[str, Any] = {"schema": RESULT_SCHEMA, "id": _id("result", result), **asdict(result)}
-    document |= {"verdict": str(result.verdict), "scored_at": result.scored_at.isoformat()}
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in document.items()
-    }
+    document["verdict"] = str(result.verdict)
+    return {name: _plain(value) for name, value in document.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def result_message(result: InspectionResult) -> OutboxMessage:
@@ -57,7 +62,9 @@ def result_message(result: InspectionResult) -> OutboxMessage:
             "ce_type": RESULT_SCHEMA.encode(),
             "ce_source": result.topic.encode(),
             "ce_subject": result.message_id.encode(),
+            "ce_time": document["scored_at"].encode(),
             "content-type": b"application/json",
+            **({"traceparent": result.traceparent.encode()} if result.traceparent else {}),
         },
         place=(result.topic, result.partition, result.offset),
     )
