@@ -8,6 +8,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 
 from stream_ad.domain.job import Job, JobState
 from stream_ad.domain.ports import Clock, Progress
@@ -51,6 +52,14 @@ class Worker:
         self._lease_s, self._poll_s = lease_s, poll_s
         self._watch, self._ended = watch, ended
         self._stopping = threading.Event()
+        #: when the loop last went round, and since when it has its present job: for probes and metrics
+        self.ticked_at = clock.now()
+        self.busy_since: datetime | None = None
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it was asked to stop."""
+        return self._stopping.is_set()
 
     def stop(self) -> None:
         """Take no more jobs, and give the present one back at its next progress. May be called by a signal."""
@@ -64,6 +73,7 @@ class Worker:
         """
         done = 0
         while not self._stopping.is_set() and not until():
+            self.ticked_at = self._clock.now()
             try:
                 job = self._storage.jobs.claim(self.name, self.device, self._lease_s, self._clock.now())
                 if job is not None:
@@ -85,6 +95,13 @@ class Worker:
         Raises:
             Unavailable: the database is away; the job will run again.
         """
+        self.busy_since = self._clock.now()
+        try:
+            return self._do(job)
+        finally:
+            self.busy_since = None
+
+    def _do(self, job: Job) -> Outcome | None:
         log.info("job %s: adapting task %r, attempt %s of %s", job.id, job.task, job.attempts, job.max_attempts)
         listener = self._watch(job) if self._watch else None
         with _log_tail() as lines:

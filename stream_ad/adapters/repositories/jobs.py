@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import and_, or_, select, update
+from sqlalchemy import and_, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -35,6 +35,12 @@ class SqlJobRepository:
     def all(self) -> list[Job]:
         with self._transactions.read() as session:
             return [job_of(row) for row in session.scalars(select(JobRow).order_by(JobRow.id.desc()))]
+
+    def counts(self) -> Mapping[JobState, int]:
+        """How many jobs are in each state; states without one are left out."""
+        with self._transactions.read() as session:
+            rows = session.execute(select(JobRow.state, func.count()).group_by(JobRow.state))
+            return {JobState(state): count for state, count in rows}
 
     def claim(self, worker: str, device: str, lease_s: float, at: datetime) -> Job | None:
         with self._transactions.write() as session:
