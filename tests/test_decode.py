@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from stream_ad.adapters.decode import MAX_JPEG_SCANS, decode, pixel_sha256, pixels
+from stream_ad.adapters.decode import decode, pixel_sha256, pixels
+from stream_ad.adapters.jpeg import MAX_SCANS
 from stream_ad.errors import UndecodableImage
 
 DATASETS = Path(os.environ.get("STREAM_AD_DATASETS", Path(__file__).parents[2] / "shared" / "datasets"))
@@ -212,6 +213,16 @@ def test_a_jpeg_with_a_block_of_its_body_lost_is_refused(lost):
     assert refused >= 0.9 * len(range(scan_of(data), len(data) - lost - 2, 1024))
 
 
+@pytest.mark.parametrize("length", [1, 512])
+def test_a_png_that_is_damaged_anywhere_is_refused(length):
+    noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
+    data = encoded(Image.fromarray(noise), "PNG")
+    for start in range(16, len(data) - length, 997):
+        damaged = bytes(255 - byte for byte in data[start : start + length])
+        with pytest.raises(UndecodableImage):
+            decode(data[:start] + damaged + data[start + length :])
+
+
 @pytest.mark.parametrize("cut", [1, 2, 3, 10, 1000, 10_000])
 def test_a_jpeg_that_lacks_its_end_is_refused(cut):
     with pytest.raises(UndecodableImage, match="truncated"):
@@ -240,8 +251,8 @@ def test_the_previews_of_an_mpo_do_no_harm():
 def test_a_progressive_jpeg_of_endless_scans_is_refused_before_it_is_decoded():
     data = encoded(Image.fromarray(RAMP), "JPEG", progressive=True)
     last = data.rindex(b"\xff\xda")
-    bomb = data[:last] + data[last:-2] * MAX_JPEG_SCANS + data[-2:]
-    with pytest.raises(UndecodableImage, match=f"at most {MAX_JPEG_SCANS} scans"):
+    bomb = data[:last] + data[last:-2] * MAX_SCANS + data[-2:]
+    with pytest.raises(UndecodableImage, match=f"at most {MAX_SCANS} scans"):
         decode(bomb)
 
 
@@ -290,7 +301,7 @@ def test_a_webp_bomb_is_refused_before_memory_is_reserved_for_it(kind, lossless)
     assert decode(data, max_pixels=1200).shape == (40, 30, 3)
 
 
-@pytest.mark.parametrize("data", [b"", b"GIF89a" + b"\0" * 100, b"\xff\xd8\xff"])
+@pytest.mark.parametrize("data", [b"", b"GIF89a" + b"\0" * 100, b"\xff\xd8\xff", b"\xff\xd8\xff\xe0"])
 def test_what_is_no_picture_has_no_pixels_either(data):
     with pytest.raises(UndecodableImage, match="needed a JPEG, PNG, BMP, TIFF or WEBP picture, got"):
         pixels(data)

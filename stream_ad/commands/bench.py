@@ -30,7 +30,7 @@ SCORING = (
     *("backbones", "detectors", "domain", "functional", "routing", "inspection.py", "presets.py"),
     *("evaluation/metrics.py", "evaluation/continual", "services/learning.py", "services/suspects.py"),
     *("adapters/datasets", "adapters/decode.py", "adapters/heldout.py", "adapters/image_folders.py"),
-    "adapters/masks.py",
+    *("adapters/jpeg.py", "adapters/masks.py"),
 )
 SHOWING = ("renderings.py", "tables.py", "published.py", "differences.py", "results.py", "gallery.py")
 
