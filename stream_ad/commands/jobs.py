@@ -1,6 +1,8 @@
 """`stream-ad jobs ...` and `stream-ad worker`: the queue, and who works on it."""
 
 import signal
+import threading
+from contextlib import nullcontext
 from typing import Annotated
 
 import typer
@@ -13,13 +15,14 @@ from stream_ad.commands.common import (
     coloured,
     err,
     job_bar,
-    log_to_terminal,
     open_app,
     out,
     table,
     text,
 )
+from stream_ad.commands.operations import operating_worker, say, start_log
 from stream_ad.domain.job import Job, JobState
+from stream_ad.services.adaptation import Outcome
 
 jobs = typer.Typer(no_args_is_help=True, help="Learning jobs: list them, look into one, cancel it, run it again.")
 
@@ -97,24 +100,30 @@ def worker(
     """
     app = open_app(config)
     console = err()
-    log_to_terminal(console)
+    start_log(app, console)
     bar, watch = job_bar(console)
     bad: list[Job] = []
 
-    def ended(job: Job, outcome: object) -> None:
-        if getattr(outcome, "state", None) is not JobState.PUBLISHED:
+    def ended(job: Job, outcome: Outcome) -> None:
+        operations.metrics.ended(outcome.state)
+        if outcome.state is not JobState.PUBLISHED:
             bad.append(job)
 
     running = app.worker(watch=watch if console.is_terminal else None, ended=ended)
+    stop = threading.Event()
+
+    def asked(*_: object) -> None:
+        stop.set()
+        running.stop()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: running.stop())
-    caveat = app.backbone.caveat
-    console.print(f"worker {running.name} on {running.device}, backbone {escape(str(app.backbone.spec))}")
-    if caveat:
-        console.print(f"note: {escape(caveat)}")
-    with bar:
+        signal.signal(number, asked)
+    say(app, f"worker {running.name} on {running.device}, backbone {app.backbone.spec}", console)
+    if app.backbone.caveat:
+        say(app, f"note: {app.backbone.caveat}", console)
+    with operating_worker(app, running, stop) as operations, bar if console.is_terminal else nullcontext():
         done = running.run(drain=drain)
-    console.print(f"{done} jobs done")
+    say(app, f"{done} jobs done", console)
     raise typer.Exit(1 if drain and bad else ALL_OK)
 
 

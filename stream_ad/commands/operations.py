@@ -182,6 +182,14 @@ def start_log(app: App, console: Console | None = None) -> None:
         log_to_terminal(console)
 
 
+def say(app: App, message: str, console: Console) -> None:
+    """A message for people on the console; where the log is for machines, a line of it."""
+    if app.settings.ops.log == "json":
+        log.info("%s", message)
+    else:
+        console.print(message, markup=False)
+
+
 def log_results(results: Sequence[InspectionResult]) -> None:
     """A log line per verdict, with fields to search by."""
     for result in results:
