@@ -5,6 +5,7 @@ Nothing is opened or imported before it is needed, so a command that only reads 
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,7 +21,7 @@ from stream_ad.domain.evaluation import Evaluation, Half, TaskEvaluation
 from stream_ad.domain.images import HeldoutSet
 from stream_ad.domain.job import Job, JobState
 from stream_ad.domain.ports import Progress, Sink, Source
-from stream_ad.domain.result import InspectionResult
+from stream_ad.domain.result import Verdict
 from stream_ad.domain.task import Task, TaskId
 from stream_ad.errors import StreamAdError
 from stream_ad.services.adaptation import Outcome, Storage, TaskImages, Work, published_job
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from stream_ad.evaluation.findings import ForgettingReport
     from stream_ad.inspection import BankModel
     from stream_ad.services.scoring import Scorer
-    from stream_ad.services.streaming import Stream
+    from stream_ad.services.streaming import OnBatch, Stream
     from stream_ad.services.worker import Worker
     from stream_ad.task_images import Checked, TaskImageReader
 
@@ -45,9 +46,12 @@ SCORING_SECTIONS = ("detector", "routing", "calibration", "heldout")
 class App:
     """Everything, built on demand from one set of settings. Close it, or use it as a context manager."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, backbone: "CachedBackbone | None" = None) -> None:
+        """With a `backbone` that is loaded already, the one that the settings name is not."""
         self.settings = settings
         self.clock = SystemClock()
+        if backbone is not None:
+            self.backbone = backbone
 
     def close(self) -> None:
         if "database" in self.__dict__:
@@ -96,9 +100,15 @@ class App:
             entries=database.entries,
         )
 
+    @property
+    def decoding(self) -> dict[str, Any]:
+        """How every picture is decoded, to learn from as to judge."""
+        return {"max_pixels": self.settings.stream.max_pixels, "grey_bits": self.settings.backbone.grey_bits}
+
     @cached_property
     def backbone(self) -> "CachedBackbone":
         """Raises: WeightsError: its weights are missing or do not fit; ConfigError: no such device."""
+        from stream_ad.adapters.decode import decoder_name
         from stream_ad.backbones.cached import CachedBackbone
         from stream_ad.backbones.registry import load_backbone
 
@@ -107,14 +117,11 @@ class App:
             import torch
 
             torch.set_num_threads(wanted.threads)
-        return CachedBackbone(
-            load_backbone(
-                wanted.id,
-                image_size=wanted.image_size,
-                weights_dir=self.settings.weights_dir,
-                device=wanted.device,
-            )
+        loaded = load_backbone(
+            wanted.id, image_size=wanted.image_size, weights_dir=self.settings.weights_dir, device=wanted.device
         )
+        loaded.spec = replace(loaded.spec, decoder=decoder_name(wanted.grey_bits))
+        return CachedBackbone(loaded)
 
     @cached_property
     def detectors(self) -> Mapping[str, "Detector"]:
@@ -152,7 +159,7 @@ class App:
         return TaskImageReader(
             share=self.settings.heldout.share,
             per_image=self.settings.heldout.synthetic_per_image,
-            max_pixels=self.settings.stream.max_pixels,
+            **self.decoding,
         )
 
     def check_folders(
@@ -299,10 +306,11 @@ class App:
         return KafkaProducerOptions(bootstrap=kafka.bootstrap, max_message_bytes=round(kafka.max_request_mb * 1024**2))
 
     @contextmanager
-    def stream(self, on_batch: Callable[[Sequence[InspectionResult]], None] | None = None) -> Iterator["Stream"]:
+    def stream(self, on_batch: "OnBatch | None" = None) -> Iterator["Stream"]:
         """A scorer on its source, closed at the end."""
-        from stream_ad.adapters.decode import decode
+        from stream_ad.adapters.decode import decode, pixels
         from stream_ad.adapters.references import FileReferences
+        from stream_ad.services.deadlines import Deadlines
         from stream_ad.services.streaming import Stream, StreamOptions
 
         settings = self.settings.stream
@@ -318,13 +326,29 @@ class App:
                 inspector=scorer,
                 banks=self.database.banks,
                 results=self.database.results,
-                decode=partial(decode, max_pixels=settings.max_pixels),
+                decode=partial(decode, **self.decoding),
+                measure=partial(pixels, max_pixels=settings.max_pixels),
                 clock=self.clock,
                 sinks=sinks,
                 references=references,
                 overlays=self._overlays(),
                 on_batch=on_batch,
-                options=StreamOptions(batch_size=settings.batch_size, linger_s=settings.linger_ms / 1000),
+                deadlines=Deadlines(
+                    default_s=settings.deadline_s,
+                    by_camera=settings.camera_deadlines_s,
+                    told=Verdict(settings.late_verdict),
+                    skip=settings.skip_late,
+                ),
+                options=StreamOptions(
+                    batch_size=settings.batch_size,
+                    linger_s=settings.linger_ms / 1000,
+                    decode_threads=settings.decode_threads or min(4, os.cpu_count() or 1),
+                    buffer_records=max(settings.buffer_pictures, 2 * settings.batch_size),
+                    buffer_bytes=round(settings.buffer_mb * 1024**2),
+                    picture_bytes=round(settings.picture_mb * 1024**2),
+                    max_attempts=settings.max_attempts,
+                    drain_s=settings.drain_s,
+                ),
             )
         finally:
             source.close()

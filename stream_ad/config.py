@@ -58,6 +58,7 @@ class Backbone(Section):
     image_size: Annotated[int, Field(ge=32)] = 224
     device: Text = "auto"
     weights_dir: Path | None = None
+    grey_bits: Annotated[int, Field(ge=8, le=16)] | None = None
     threads: Count | None = None
 
 
@@ -136,6 +137,16 @@ class Stream(Section):
     settle_s: Annotated[float, Field(ge=0)] = 0.5
     batch_size: Count = 16
     linger_ms: Natural = 50
+    decode_threads: Count | None = None
+    buffer_pictures: Count = 64
+    buffer_mb: Positive = 256.0
+    picture_mb: Positive = 1024.0
+    deadline_s: Positive | None = None
+    camera_deadlines_s: dict[str, Positive] = {}
+    late_verdict: Literal["late", "NG"] = "late"
+    skip_late: bool = False
+    max_attempts: Count = 3
+    drain_s: Positive = 20.0
     max_pixels: Count = 50_000_000
     overlays: Literal["ng", "all", "none"] = "ng"
     results_jsonl: Path | None = Path("results.jsonl")

@@ -16,7 +16,7 @@ from stream_ad.domain.task import TaskId
 from stream_ad.errors import StreamAdError
 from stream_ad.evaluation.findings import ForgettingReport, Overlay
 from stream_ad.evaluation.forgetting import Flips
-from stream_ad.services.streaming import Inspector
+from stream_ad.services.judging import Inspector
 
 #: changed verdicts shown of a product; all of them are in the report's tables
 CHANGED_SHOWN = 2

@@ -53,6 +53,7 @@ class GreyInspector:
     def __init__(self) -> None:
         self.bank = MemoryBank(version=0)
         self.batches: list[int] = []
+        self.seen: list[int] = []
         self.broken = False
 
     def use(self, bank: MemoryBank) -> None:
@@ -63,6 +64,7 @@ class GreyInspector:
     ) -> list[Inspection]:
         self.batches.append(len(pictures))
         greys = [int(picture[0, 0, 0]) for picture in pictures]
+        self.seen += greys
         if self.broken or MAKES_IT_FAIL in greys:
             raise ZeroDivisionError("the model met a grey that it cannot bear")
         return [

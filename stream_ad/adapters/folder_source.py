@@ -87,6 +87,10 @@ class FolderSource:
     def lost(self) -> set[tuple[str, int]]:
         return set()
 
+    @property
+    def assigned(self) -> bool:
+        return True
+
     def pause(self) -> None:
         self._paused = True
 

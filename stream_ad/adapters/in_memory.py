@@ -7,6 +7,7 @@ object of its own, so that a test can throw a `Stream` away and start another on
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -135,7 +136,10 @@ class InMemorySource:
 class InMemorySink:
     """Keeps what was sent, repeats included."""
 
-    def __init__(self) -> None:
+    at_once = 100
+
+    def __init__(self, name: str = "memory") -> None:
+        self.name = name
         self.sent: list[OutboxMessage] = []
         self.away = False
 
@@ -216,14 +220,30 @@ class InMemoryResults:
         self._outbox[self._next_row] = message
         self._next_row += 1
 
-    def outbox(self, limit: int) -> list[tuple[int, OutboxMessage]]:
+    def may_relay(self) -> bool:
         self._check()
-        return sorted(self._outbox.items(), key=lambda item: item[0])[:limit]
+        return True  # no other process sees it
+
+    def outbox(
+        self, limit: int, *, untouched: bool = False, lacking: str | None = None
+    ) -> list[tuple[int, OutboxMessage]]:
+        self._check()
+        return [
+            (row, message)
+            for row, message in sorted(self._outbox.items(), key=lambda item: item[0])
+            if not (untouched and message.has) and lacking not in message.has
+        ][:limit]
 
     def relayed(self, rows: Sequence[int]) -> None:
         self._check()
         for row in rows:
             self._outbox.pop(row, None)
+
+    def partly_relayed(self, has: Mapping[int, frozenset[str]]) -> None:
+        self._check()
+        for row, names in has.items():
+            if row in self._outbox:
+                self._outbox[row] = replace(self._outbox[row], has=names)
 
     def recent(self, limit: int) -> list[InspectionResult]:
         self._check()

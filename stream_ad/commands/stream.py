@@ -13,7 +13,7 @@ import typer
 from rich.markup import escape
 
 from stream_ad.app import App
-from stream_ad.commands.common import ConfigOption, coloured, config_path, err, log_to_terminal, open_app, out
+from stream_ad.commands.common import ERROR, ConfigOption, coloured, config_path, err, log_to_terminal, open_app, out
 from stream_ad.commands.score import COLOURS
 from stream_ad.domain.result import InspectionResult
 
@@ -54,7 +54,7 @@ def run_stream(app: App, stop: threading.Event, idle: float | None) -> None:
     console = out()
     kafka = settings.stream.source == "kafka"
     where = f"topic {settings.kafka.topic} at {settings.kafka.bootstrap}" if kafka else f"folder {settings.inbox}"
-    with app.stream(on_batch=show_results) as stream:
+    with app.stream(on_batch=lambda batch: show_results(batch.results)) as stream:
         console.print(f"bank {app.database.banks.active_version()}, {app.backbone.spec}", markup=False)
         if caveat := app.backbone.caveat:
             err().print(f"note: {caveat}", markup=False)
@@ -63,6 +63,10 @@ def run_stream(app: App, stop: threading.Event, idle: float | None) -> None:
     verdicts = ", ".join(f"{count} {verdict}" for verdict, count in counters.verdicts.most_common()) or "none scored"
     letters = sum(counters.dead_letters.values())
     console.print(f"{counters.received} pictures: {verdicts}; {letters} dead letters", markup=False)
+    if counters.abandoned:
+        err().print("what did not end in time is left behind; it comes again", markup=False)
+        sys.stderr.flush()
+        os._exit(ERROR)  # its threads would keep the process alive
 
 
 def show_results(results: Sequence[InspectionResult]) -> None:

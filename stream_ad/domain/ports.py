@@ -63,6 +63,11 @@ class Source(Protocol):
         """Partitions that were taken away since the last call. Their records may come again, here or elsewhere."""
         ...
 
+    @property
+    def assigned(self) -> bool:
+        """Whether there is anything to read here, as far as is known: a group may have given all to others."""
+        ...
+
     def pause(self) -> None:
         """Fetch nothing more until `resume`."""
         ...
@@ -82,11 +87,24 @@ class Source(Protocol):
 class Sink(Protocol):
     """Where outbox messages go. At least once: a repeat has the same id."""
 
+    @property
+    def name(self) -> str:
+        """Never changes: by it the outbox remembers what this sink has."""
+        ...
+
+    @property
+    def at_once(self) -> int:
+        """How many messages one `send` takes at most: as many as may be repeated when it fails."""
+        ...
+
     def send(self, messages: Sequence[OutboxMessage]) -> None:
         """Returns when every message is safely there.
 
+        A message that the sink has no use for (another verdict than it asks for) counts as sent.
+
         Raises:
             Unavailable: some may be there; all will be sent again.
+            DataError: it will never take one of them, whatever the wait; each is then sent alone, to find out which.
         """
         ...
 
@@ -250,11 +268,29 @@ class ResultRepository(Protocol):
         """
         ...
 
-    def outbox(self, limit: int) -> list[tuple[int, OutboxMessage]]:
-        """Messages not yet relayed, oldest first, each with its row number."""
+    def may_relay(self) -> bool:
+        """Whether this process is the one that relays, of all on this database; until it ends, then another is.
+
+        Two would send everything twice.
+        """
         ...
 
-    def relayed(self, rows: Sequence[int]) -> None: ...
+    def outbox(
+        self, limit: int, *, untouched: bool = False, lacking: str | None = None
+    ) -> list[tuple[int, OutboxMessage]]:
+        """Messages not yet relayed, oldest first, each with its row number.
+
+        Only those that no sink has, if `untouched`; or only those that the sink named `lacking` has not.
+        """
+        ...
+
+    def relayed(self, rows: Sequence[int]) -> None:
+        """Every sink has them: they leave the outbox."""
+        ...
+
+    def partly_relayed(self, has: Mapping[int, frozenset[str]]) -> None:
+        """By row number, the names of the sinks that have it: a restart need not send it to those again."""
+        ...
 
     def recent(self, limit: int) -> list[InspectionResult]:
         """The latest results, newest first."""

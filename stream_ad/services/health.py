@@ -13,8 +13,8 @@ class Health:
     batch_since: datetime | None = None
     #: what is away and waited for: "source", "database", "disk" or "reference"
     waiting_for: str | None = None
-    #: whether the source has given us partitions; None: it has none to give
-    assigned: bool | None = None
+    #: whether the source has given us anything to read
+    assigned: bool = False
     #: the bank that judges
     bank_version: int = 0
     #: records taken from the source and not yet with the model, and their encoded bytes

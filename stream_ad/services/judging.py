@@ -1,0 +1,139 @@
+"""What the model says of a batch, by the bank that is active when the batch begins. Runs in the model's thread."""
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol, runtime_checkable
+
+from stream_ad.domain.bank import MemoryBank
+from stream_ad.domain.images import Picture
+from stream_ad.domain.ports import BankRepository, Clock
+from stream_ad.domain.result import Inspection, Verdict
+from stream_ad.errors import BankError, DatabaseError, DataError, Unavailable
+from stream_ad.services.counters import Counters
+from stream_ad.services.intake import Prepared
+
+log = logging.getLogger(__name__)
+
+
+@runtime_checkable
+class Inspector(Protocol):
+    """What judges pictures; `services.scoring.Scorer`."""
+
+    @property
+    def bank(self) -> MemoryBank: ...
+
+    def use(self, bank: MemoryBank) -> None:
+        """Judge by this bank from now on. Raises: BankError: it does not fit."""
+        ...
+
+    def inspect(
+        self, pictures: Sequence[Picture], *, declared: Sequence[str | None], cameras: Sequence[str | None]
+    ) -> list[Inspection]:
+        """One inspection per picture, in order, whatever else is in the batch."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgingOptions:
+    #: pictures in a row that may make the model fail; one more, and the fault is not with the pictures
+    max_failures_in_a_row: int = 32
+    #: how often to look for another bank while nothing comes
+    bank_poll_s: float = 1.0
+    #: wait after a bank that could not be had
+    bank_retry_s: float = 10.0
+
+
+class Judge:
+    """An inspector that follows the active bank and never says OK in doubt."""
+
+    def __init__(
+        self,
+        inspector: Inspector,
+        banks: BankRepository,
+        clock: Clock,
+        counters: Counters,
+        options: JudgingOptions,
+    ) -> None:
+        self._inspector, self._banks, self._clock, self._options = inspector, banks, clock, options
+        self._counters = counters
+        self._failures_in_a_row = 0
+        self._bank_due = clock.now()
+        self._bank_retry = clock.now()
+
+    @property
+    def bank_version(self) -> int:
+        return self._inspector.bank.version
+
+    @property
+    def bank_is_due(self) -> bool:
+        """Whether it is time to look for another bank, though there is nothing to judge."""
+        now = self._clock.now()
+        return now >= self._bank_due and now >= self._bank_retry
+
+    def judge(self, prepared: Sequence[Prepared]) -> Sequence[Inspection | Exception]:
+        """What the model says of each; where it fails on a batch, one by one, so that only the culprit pays.
+
+        Raises:
+            Unavailable: it failed on so many in a row that it is not the pictures.
+        """
+        self.take_other_bank()
+        if not prepared:
+            return []
+        try:
+            inspections = self._call(prepared)
+            self._failures_in_a_row = 0
+            return inspections
+        except Exception as error:
+            log.warning("the model failed on a batch of %d, now one by one: %s", len(prepared), error)
+        outcomes: list[Inspection | Exception] = []
+        for one in prepared:
+            try:
+                outcomes += self._call([one])
+                self._failures_in_a_row = 0
+            except Exception as error:
+                log.exception("the model failed on %s", one.message.message_id)
+                outcomes.append(error)
+                self._failures_in_a_row += 1
+                if self._failures_in_a_row > self._options.max_failures_in_a_row:
+                    raise Unavailable(
+                        f"the model failed on {self._failures_in_a_row} pictures in a row, so it is not the pictures"
+                        f" (last: {type(error).__name__}: {error}); nothing of this batch was committed;"
+                        " check the device and the bank, then start again"
+                    ) from error
+        return outcomes
+
+    def take_other_bank(self) -> None:
+        """Follow the active bank, forwards or back. One that cannot be had leaves the present one in use."""
+        now = self._clock.now()
+        if now < self._bank_retry:
+            return
+        self._bank_due = now + timedelta(seconds=self._options.bank_poll_s)
+        try:
+            version = self._banks.active_version()
+            if version == self.bank_version:
+                return
+            self._inspector.use(self._banks.load(version))
+        except (Unavailable, BankError, DatabaseError) as error:
+            log.error("bank %d stays in use: %s", self.bank_version, error)
+            self._counters.retries["bank"] += 1
+            self._bank_retry = now + timedelta(seconds=self._options.bank_retry_s)
+            return
+        self._counters.bank_swaps += 1
+        log.info("bank %d is in use", version)
+
+    def _call(self, prepared: Sequence[Prepared]) -> list[Inspection]:
+        inspections = self._inspector.inspect(
+            [one.picture for one in prepared],
+            declared=[one.message.declared_product for one in prepared],
+            cameras=[one.message.camera for one in prepared],
+        )
+        if len(inspections) != len(prepared):
+            raise DataError(f"needed {len(prepared)} inspections, the model gave {len(inspections)}")
+        for inspection in inspections:
+            # a scorer in doubt never says OK, and no comparison with NaN is ever true
+            if inspection.verdict == Verdict.OK and (inspection.score is None or not math.isfinite(inspection.score)):
+                raise DataError(f"needed a finite score for OK, the model gave {inspection.score}")
+        return inspections
