@@ -30,9 +30,15 @@ def upgrade() -> None:
     op.add_column("results", sa.Column("traceparent", sa.Text()))
     op.add_column("dead_letters", sa.Column("trace", sa.Text()))
     op.add_column("dead_letters", sa.Column("retried_at", sa.DateTime(timezone=True)))
+    op.add_column("outbox", sa.Column("has", sa.Text(), server_default="", nullable=False))
+    untouched = sa.text("has = ''")
+    op.create_index("ix_outbox_untouched", "outbox", ["row"], sqlite_where=untouched, postgresql_where=untouched)
 
 
 def downgrade() -> None:
+    op.drop_index("ix_outbox_untouched", "outbox")
+    with op.batch_alter_table("outbox") as table:
+        table.drop_column("has")
     with op.batch_alter_table("dead_letters") as table:
         table.drop_column("retried_at")
         table.drop_column("trace")

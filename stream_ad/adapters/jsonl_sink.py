@@ -20,6 +20,9 @@ class JsonLinesSink:
     its headers and the hash of its bytes, which are in the database.
     """
 
+    name = "jsonl"
+    at_once = 100
+
     def __init__(self, file: Path, *, clock: Clock, daily: bool = False) -> None:
         self._file, self._clock, self._daily = file, clock, daily
 

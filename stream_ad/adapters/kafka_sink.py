@@ -23,6 +23,9 @@ class KafkaSink:
     all later messages waiting.
     """
 
+    name = "kafka"
+    at_once = 100
+
     def __init__(self, options: KafkaProducerOptions, *, results_topic: str, dead_letter_topic: str) -> None:
         self._producer = SafeProducer(options)
         self._topics = {"results": results_topic, "dead-letters": dead_letter_topic}

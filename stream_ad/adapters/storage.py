@@ -41,6 +41,7 @@ class Database:
         self.audit = SqlAuditRepository(transactions)
 
     def close(self) -> None:
+        self.results.close()
         self.engine.dispose()
 
     def __enter__(self) -> "Database":

@@ -313,7 +313,12 @@ class OutboxRow(Base):
     """Row numbers are never used twice, so a relay can only delete what it has sent."""
 
     __tablename__ = "outbox"
-    __table_args__ = (UniqueConstraint("channel", "message_id"), {"sqlite_autoincrement": True})
+    __table_args__ = (
+        UniqueConstraint("channel", "message_id"),
+        # what a sink lacks that was away for days must not be searched for what is new
+        Index("ix_outbox_untouched", "row", sqlite_where=text("has = ''"), postgresql_where=text("has = ''")),
+        {"sqlite_autoincrement": True},
+    )
 
     row: Mapped[int] = mapped_column(Serial, primary_key=True)
     channel: Mapped[str] = mapped_column(String(32))
@@ -321,6 +326,8 @@ class OutboxRow(Base):
     key: Mapped[bytes | None]
     value: Mapped[bytes]
     headers: Mapped[Mapping[str, bytes]]
+    #: "|kafka|webhook|": the sinks that have it while others lack it
+    has: Mapped[str] = mapped_column(FreeText, server_default="")
 
 
 class FileRow(Base):

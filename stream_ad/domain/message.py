@@ -102,3 +102,5 @@ class OutboxMessage:
     headers: Mapping[str, bytes] = field(default_factory=dict)
     #: the record that it speaks of: not written when that record had its verdict before. Not kept in the outbox
     place: Place | None = field(default=None, compare=False)
+    #: names of the sinks that have it while others lack it
+    has: frozenset[str] = field(default=frozenset(), compare=False)

@@ -10,11 +10,12 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, Table, and_, bindparam, delete, insert, select, update
+from sqlalchemy import ColumnElement, Integer, Table, Text, and_, bindparam, delete, insert, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from stream_ad.adapters.database import Transactions
+from stream_ad.adapters.relay_lock import RelayLock
 from stream_ad.adapters.repositories.places import Identity, identity, identity_of, known, serialise
 from stream_ad.adapters.tables import AttemptRow, Base, DeadLetterRow, OutboxRow, ResultRow
 from stream_ad.domain.message import DeadLetter, OutboxMessage, Place, Record, Standing
@@ -57,7 +58,7 @@ def _add_tries_statement(dialect: Any) -> Any:
 
 def _add_outbox_statement() -> Any:
     statement = postgresql.insert(OUTBOX)
-    new = {name: statement.excluded[name] for name in ("row", "key", "value", "headers")}
+    new = {name: statement.excluded[name] for name in ("row", "key", "value", "headers", "has")}
     return statement.on_conflict_do_update(index_elements=("channel", "message_id"), set_=new)
 
 
@@ -66,9 +67,16 @@ ADD_TRIES = {"sqlite": _add_tries_statement(sqlite), "postgresql": _add_tries_st
 ADD_OUTBOX = {"sqlite": insert(OUTBOX).prefix_with("OR REPLACE"), "postgresql": _add_outbox_statement()}
 
 OLDEST = (
-    select(*(OUTBOX.c[name] for name in ("row", "message_id", "channel", "key", "value", "headers")))
+    select(*(OUTBOX.c[name] for name in ("row", "message_id", "channel", "key", "value", "headers", "has")))
     .order_by(OUTBOX.c.row)
     .limit(bindparam("limit", type_=Integer))
+)
+UNTOUCHED = OLDEST.where(text("has = ''"))  # as the index says it
+LACKING = OLDEST.where(~OUTBOX.c.has.contains(bindparam("mark", type_=Text)))
+PARTLY_RELAYED = (
+    update(OUTBOX)
+    .where(OUTBOX.c.row == bindparam("relayed", type_=OUTBOX.c.row.type))
+    .values(has=bindparam("names", type_=OUTBOX.c.has.type))
 )
 RELAYED = delete(OUTBOX).where(OUTBOX.c.row == bindparam("relayed", type_=OUTBOX.c.row.type))
 
@@ -78,6 +86,11 @@ class SqlResultRepository:
 
     def __init__(self, transactions: Transactions) -> None:
         self._transactions = transactions
+        self._relay_lock = RelayLock(transactions.engine)
+
+    def close(self) -> None:
+        """Let another process relay."""
+        self._relay_lock.close()
 
     def begin(self, records: Sequence[Record], at: datetime) -> list[Standing]:
         if not records:
@@ -122,12 +135,28 @@ class SqlResultRepository:
             _insert(session, LETTERS, [_dead_values(fate) for fate in new if isinstance(fate, DeadLetter)])
             _add_outbox(session, [message for message in outbox if message.place not in told])
 
-    def outbox(self, limit: int) -> list[tuple[int, OutboxMessage]]:
+    def may_relay(self) -> bool:
+        return self._relay_lock.held()
+
+    def outbox(
+        self, limit: int, *, untouched: bool = False, lacking: str | None = None
+    ) -> list[tuple[int, OutboxMessage]]:
+        statement = UNTOUCHED if untouched else OLDEST if lacking is None else LACKING
         with self._transactions.read() as session:
-            rows = session.connection().execute(OLDEST, {"limit": limit})
+            rows = session.connection().execute(statement, {"limit": limit, "mark": f"|{lacking}|"})
             return [
-                (row, OutboxMessage(id=message_id, channel=channel, key=key, value=value, headers=headers))
-                for row, message_id, channel, key, value, headers in rows
+                (
+                    row,
+                    OutboxMessage(
+                        id=message_id,
+                        channel=channel,
+                        key=key,
+                        value=value,
+                        headers=headers,
+                        has=frozenset(filter(None, has.split("|"))),
+                    ),
+                )
+                for row, message_id, channel, key, value, headers, has in rows
             ]
 
     def relayed(self, rows: Sequence[int]) -> None:
@@ -135,6 +164,12 @@ class SqlResultRepository:
             # undone by a loss of power, it is sent again: at least once
             with self._transactions.write(durable=False) as session:
                 session.connection().execute(RELAYED, [{"relayed": row} for row in rows])
+
+    def partly_relayed(self, has: Mapping[int, frozenset[str]]) -> None:
+        if has:
+            rows = [{"relayed": row, "names": f"|{'|'.join(sorted(names))}|"} for row, names in has.items()]
+            with self._transactions.write(durable=False) as session:
+                session.connection().execute(PARTLY_RELAYED, rows)
 
     def recent(self, limit: int) -> list[InspectionResult]:
         newest = select(ResultRow).order_by(
