@@ -8,8 +8,9 @@ from typing import Any
 from kafka import KafkaProducer
 from kafka.errors import KafkaError, MessageSizeTooLargeError
 
-from stream_ad.adapters.kafka_connection import connect
-from stream_ad.errors import DataError, Unavailable
+from stream_ad.adapters.kafka_connection import connect, explained
+from stream_ad.adapters.kafka_security import PLAIN, KafkaSecurity
+from stream_ad.errors import ConfigError, DataError, StreamAdError, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +26,8 @@ class KafkaProducerOptions:
     delivery_timeout_ms: int = 30_000
     request_timeout_ms: int = 10_000
     reconnect_backoff_max_ms: int = 1_000
-    #: given to the client as they are: security_protocol, sasl_mechanism, ssl_cafile ...
+    security: KafkaSecurity = PLAIN
+    #: given to the client as they are
     client: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -40,9 +42,14 @@ class Outgoing:
 
 
 class SafeProducer:
-    """Connects at the first send. Idempotent, waits for all in-sync replicas; any doubt is `Unavailable`."""
+    """Connects at the first send. Idempotent, waits for all in-sync replicas; any doubt is `Unavailable`.
+
+    Raises:
+        ConfigError: a file of the security options is missing or no good.
+    """
 
     def __init__(self, options: KafkaProducerOptions) -> None:
+        options.security.client_settings()
         self.options = options
         self._producer: KafkaProducer | None = None
 
@@ -53,25 +60,30 @@ class SafeProducer:
             Unavailable: some may be there.
             DataError: a message is larger than client or broker allow; the others may be there.
         """
-        bootstrap = self.options.bootstrap
+        options = self.options
+        timeout_s = options.delivery_timeout_ms / 1000
         try:
-            producer = self._connected()
-            futures = [
-                producer.send(m.topic, key=m.key, value=_sendable(m), headers=list(m.headers.items())) for m in messages
-            ]
-            producer.flush(timeout=self.options.delivery_timeout_ms / 1000)
-            for future in futures:
-                future.get(timeout=self.options.delivery_timeout_ms / 1000)
-        except MessageSizeTooLargeError as error:
-            raise DataError(
-                f"needed messages of at most {self.options.max_message_bytes:,} bytes (and what Kafka at {bootstrap}"
-                f" allows): {error}; raise max.message.bytes of the topic, or send a reference"
-            ) from error
-        except KafkaError as error:
+            with explained(options.bootstrap, "write to"):
+                producer = self._connected()
+                try:
+                    futures = [
+                        producer.send(m.topic, key=m.key, value=_sendable(m), headers=list(m.headers.items()))
+                        for m in messages
+                    ]
+                    producer.flush(timeout=timeout_s)
+                    for future in futures:
+                        future.get(timeout=timeout_s)
+                except MessageSizeTooLargeError as error:
+                    raise DataError(
+                        f"needed messages of at most {options.max_message_bytes:,} bytes (and what Kafka at"
+                        f" {options.bootstrap} allows): {error}; raise max.message.bytes of the topic, or send a"
+                        " reference"
+                    ) from error
+        except DataError:
+            raise
+        except StreamAdError:
             self._forget()  # an idempotent producer that gave up on a message refuses all later ones
-            raise Unavailable(
-                f"could not write to Kafka at {bootstrap}: {type(error).__name__}: {error}; check that it runs"
-            ) from error
+            raise
 
     def close(self) -> None:
         self._forget()
@@ -79,6 +91,10 @@ class SafeProducer:
     def _connected(self) -> KafkaProducer:
         if self._producer is None:
             options = self.options
+            try:
+                security = options.security.client_settings()
+            except ConfigError as error:  # it was there at the start: somebody is replacing it
+                raise Unavailable(str(error)) from error
             settings: dict[str, Any] = {
                 "bootstrap_servers": options.bootstrap.split(","),
                 "max_request_size": options.max_message_bytes,
@@ -87,8 +103,9 @@ class SafeProducer:
                 "bootstrap_timeout_ms": options.request_timeout_ms,
                 "max_block_ms": options.request_timeout_ms,
                 "reconnect_backoff_max_ms": options.reconnect_backoff_max_ms,
+                **security,
             }
-            self._producer = connect(KafkaProducer, settings | dict(options.client))
+            self._producer, _ = connect(KafkaProducer, settings | dict(options.client))
         return self._producer
 
     def _forget(self) -> None:
@@ -96,7 +113,7 @@ class SafeProducer:
         if producer is not None:
             try:
                 producer.close(timeout=1)
-            except KafkaError as error:  # its flush fails when the broker is away
+            except (KafkaError, OSError, RuntimeError) as error:  # its flush fails when the broker is away
                 log.info("producer closed with messages unsent: %s", error)
 
 
