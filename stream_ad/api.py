@@ -69,7 +69,7 @@ class Workbench:
         )
         entry = learn(
             task,
-            ImageFolder(Path(images)),
+            ImageFolder(Path(images), **self.app.decoding),
             self.app.detectors[detector or settings.detector.name],
             self.app.backbone,
             roi=roi,
@@ -84,14 +84,17 @@ class Workbench:
 
     def score(self, pictures: Sequence[Picture | str | Path], *, product: str | None = None) -> list[Inspection]:
         """One inspection per picture (an RGB array or a file), in order."""
-        arrays = [read_picture(one) if isinstance(one, str | Path) else one for one in pictures]
+        arrays = [self._read(one) if isinstance(one, str | Path) else one for one in pictures]
         return self.scorer.inspect(arrays, declared=[product] * len(arrays), cameras=[None] * len(arrays))
+
+    def _read(self, file: str | Path) -> Picture:
+        return read_picture(file, grey_bits=self.app.settings.backbone.grey_bits)
 
     def evaluate(self, heldout: Mapping[str, str | Path]) -> Mapping[TaskId, TaskEvaluation]:
         """Every named task on its held-out folder, through the router."""
         from stream_ad.evaluation.protocol import evaluate
 
-        sets = {TaskId(task): read_heldout(Path(folder)) for task, folder in heldout.items()}
+        sets = {TaskId(task): read_heldout(Path(folder), **self.app.decoding) for task, folder in heldout.items()}
         return evaluate(self.model, sets, _unseen)
 
 
@@ -109,12 +112,15 @@ def load_bank(config: str | Path | None = None, *, version: int | None = None) -
         return Workbench(app, app.database.banks.load(version))
 
 
-def read_picture(file: str | Path) -> Picture:
-    """A picture file as an RGB array, decoded as everywhere in this program. Raises: UndecodableImage, NoImages."""
+def read_picture(file: str | Path, *, grey_bits: int | None = None) -> Picture:
+    """A picture file as an RGB array, decoded as everywhere in this program; `grey_bits` as in config.yaml.
+
+    Raises: UndecodableImage, NoImages.
+    """
     path = Path(file)
     if not path.is_file():
         raise NoImages(f"needed a picture, but {path} does not exist; check the path")
-    return decode(path.read_bytes())
+    return decode(path.read_bytes(), grey_bits=grey_bits)
 
 
 def read_pictures(folder: str | Path) -> list[Picture]:

@@ -45,7 +45,7 @@ class BankModel:
             if entry.features != backbone.spec:
                 raise BankError(
                     f"task {entry.task.id!r} was learned with features {entry.features}, this program is set to "
-                    f"{backbone.spec}: set backbone.id and backbone.image_size to the former, or adapt the task again"
+                    f"{backbone.spec}: set backbone.id, image_size and grey_bits to the former, or adapt the task again"
                 )
             detector_of(entry.detector, detectors)
             made = int(entry.arrays.get("key_block", -1))

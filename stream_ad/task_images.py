@@ -52,10 +52,18 @@ class TaskImageReader:
     """Opens pictures of tasks and keeps what it opened last: every job needs the held-out sets of all tasks again."""
 
     def __init__(
-        self, *, share: float, per_image: int, max_pixels: int, cache_mb: float = 64.0, keep: int = 64
+        self,
+        *,
+        share: float,
+        per_image: int,
+        max_pixels: int,
+        grey_bits: int | None = None,
+        cache_mb: float = 64.0,
+        keep: int = 64,
     ) -> None:
         self._share, self._per_image = share, per_image
-        self._max_pixels, self._cache_mb, self._keep = max_pixels, cache_mb, keep
+        self._decoding: dict[str, Any] = {"max_pixels": max_pixels, "grey_bits": grey_bits}
+        self._cache_mb, self._keep = cache_mb, keep
         self._kept: OrderedDict[str, tuple[TaskImages, LabelledSet]] = OrderedDict()
 
     def read(self, task: Task, payload: Mapping[str, Any]) -> TaskImages:
@@ -93,7 +101,7 @@ class TaskImageReader:
         if len(files) - apart < MIN_LEARNED:
             raise TooFewImages(task.id, MIN_LEARNED + (MIN_APART if held is None else 0), len(files))
         # spread evenly, and all of a small folder; the job decodes the rest
-        try_pictures(files[:: -(-len(files) // MAX_TRIED)], max_pixels=self._max_pixels)
+        try_pictures(files[:: -(-len(files) // MAX_TRIED)], **self._decoding)
         summary = f"{len(files)} pictures in {normals.folder}"
         if heldout is not None:
             # of an MVTec-like data set only this part is held out; its training pictures lie beside it
@@ -110,7 +118,7 @@ class TaskImageReader:
         return Checked({**payload, **more}, summary)
 
     def _open(self, images: Path, heldout: Path | None) -> _Opened:
-        options = {"max_pixels": self._max_pixels, "cache_mb": self._cache_mb}
+        options = {**self._decoding, "cache_mb": self._cache_mb}
         return _Opened(ImageFolder(images, **options), None if heldout is None else read_heldout(heldout, **options))
 
     def _read(self, task: Task, payload: Mapping[str, Any]) -> tuple[TaskImages, LabelledSet]:

@@ -57,7 +57,7 @@ def test_a_bank_of_another_backbone_is_refused_with_what_to_set(pictures, tmp_pa
         teach(app, TILE, pictures / "tile")
     config = tmp_path / "config.yaml"
     config.write_text(config.read_text().replace("image_size: 96", "image_size: 64"))
-    with open_plant(tmp_path) as app, pytest.raises(BankError, match=r"set backbone.id and backbone.image_size"):
+    with open_plant(tmp_path) as app, pytest.raises(BankError, match=r"set backbone.id, image_size and grey_bits"):
         app.scorer()
 
 

@@ -78,6 +78,11 @@ def pixels(data: bytes, *, max_pixels: int = 50_000_000) -> int:
         return image.width * image.height
 
 
+def decoder_name(grey_bits: int | None) -> str:
+    """What feature specs call this way of decoding; a bank is refused where another is set."""
+    return "pillow-rgb8" if grey_bits is None else f"pillow-rgb8/grey{grey_bits}"
+
+
 def pixel_sha256(picture: Picture) -> str:
     """A picture's id: sha256 over its shape and pixels, whatever file it came in."""
     digest = hashlib.sha256(repr(tuple(int(side) for side in picture.shape)).encode())

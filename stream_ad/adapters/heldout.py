@@ -53,12 +53,13 @@ class HeldoutFolder:
         files: Sequence[HeldoutFile],
         *,
         max_pixels: int = 50_000_000,
+        grey_bits: int | None = None,
         cache_mb: float = 256.0,
         cache: PictureCache | None = None,
         published: bool = False,
     ) -> None:
         self._by_path = {file.picture: file for file in sorted(files, key=lambda file: file.picture)}
-        self._cache = cache or PictureCache(max_pixels=max_pixels, cache_mb=cache_mb)
+        self._cache = cache or PictureCache(max_pixels=max_pixels, grey_bits=grey_bits, cache_mb=cache_mb)
         self._published = published
         self._blank: set[Path] = set()
 
@@ -140,7 +141,9 @@ class HeldoutFolder:
         return fitted
 
 
-def read_heldout(folder: Path, *, max_pixels: int = 50_000_000, cache_mb: float = 256.0) -> HeldoutFolder:
+def read_heldout(
+    folder: Path, *, max_pixels: int = 50_000_000, grey_bits: int | None = None, cache_mb: float = 256.0
+) -> HeldoutFolder:
     """The held-out pictures in a folder, of any of the layouts above.
 
     Raises:
@@ -150,7 +153,7 @@ def read_heldout(folder: Path, *, max_pixels: int = 50_000_000, cache_mb: float 
     files = heldout_files(require_folder(folder))
     if not files:
         raise no_images(folder)
-    return HeldoutFolder(files, max_pixels=max_pixels, cache_mb=cache_mb)
+    return HeldoutFolder(files, max_pixels=max_pixels, grey_bits=grey_bits, cache_mb=cache_mb)
 
 
 def heldout_files(folder: Path) -> list[HeldoutFile]:

@@ -79,19 +79,21 @@ class ImageFolder(ImageFiles):
         UndecodableImage: as `ImageFiles`.
     """
 
-    def __init__(self, folder: Path, *, max_pixels: int = 50_000_000, cache_mb: float = 256.0) -> None:
+    def __init__(
+        self, folder: Path, *, max_pixels: int = 50_000_000, grey_bits: int | None = None, cache_mb: float = 256.0
+    ) -> None:
         self.folder = _folder_of_good_parts(require_folder(folder))
         files = find_pictures(self.folder)
         if not files:
             raise no_images(self.folder)
-        super().__init__(files, PictureCache(max_pixels=max_pixels, cache_mb=cache_mb))
+        super().__init__(files, PictureCache(max_pixels=max_pixels, grey_bits=grey_bits, cache_mb=cache_mb))
 
 
 class PictureCache:
     """Decodes files and keeps the pictures read last, up to a bound. Threads may share it."""
 
-    def __init__(self, *, max_pixels: int, cache_mb: float) -> None:
-        self.max_pixels = max_pixels
+    def __init__(self, *, max_pixels: int, cache_mb: float, grey_bits: int | None = None) -> None:
+        self.max_pixels, self.grey_bits = max_pixels, grey_bits
         self.max_bytes = int(cache_mb * 1024**2)
         self._pictures: OrderedDict[Path, Picture] = OrderedDict()
         self._bytes = 0
@@ -108,7 +110,7 @@ class PictureCache:
                 self._pictures.move_to_end(file)
                 return picture
         try:
-            picture = decode(file.read_bytes(), max_pixels=self.max_pixels)
+            picture = decode(file.read_bytes(), max_pixels=self.max_pixels, grey_bits=self.grey_bits)
         except OSError as error:
             raise UndecodableImage(f"{file}: cannot be read: {error.strerror}") from error
         except UndecodableImage as error:
@@ -158,13 +160,13 @@ def scan(files: Sequence[Path], cache: PictureCache, check: Callable[[Path, Pict
     return Scan(kept=list(first.values()), ids=list(first), duplicates=duplicates)
 
 
-def try_pictures(files: Sequence[Path], *, max_pixels: int) -> None:
+def try_pictures(files: Sequence[Path], *, max_pixels: int, grey_bits: int | None = None) -> None:
     """Nothing, when every one of the files is a picture.
 
     Raises:
         UndecodableImage: some are not; names the first ones.
     """
-    cache = PictureCache(max_pixels=max_pixels, cache_mb=0.0)
+    cache = PictureCache(max_pixels=max_pixels, grey_bits=grey_bits, cache_mb=0.0)
 
     def look(file: Path) -> UndecodableImage | None:
         try:

@@ -93,7 +93,7 @@ def batches(app: App, files: Sequence[Path]) -> Iterator[list[tuple[Path, Pictur
         batch: list[tuple[Path, Picture | UndecodableImage]] = []
         for file in files[start : start + BATCH]:
             try:
-                batch.append((file, decode(file.read_bytes(), max_pixels=app.settings.stream.max_pixels)))
+                batch.append((file, decode(file.read_bytes(), **app.decoding)))
             except UndecodableImage as error:
                 batch.append((file, error))
             except OSError as error:
