@@ -126,6 +126,7 @@ def test_scores_are_told_by_task_as_quantiles_of_the_latest(plant):
     samples = plant.samples()
     assert samples['stream_ad_score{quantile="0.5",task="nut"}'] == 255.5
     assert samples['stream_ad_score{quantile="0.95",task="nut"}'] == pytest.approx(485.45)
+    assert samples['stream_ad_score_count{task="nut"}'] == 552
     assert samples['stream_ad_score_threshold{task="nut"}'] == 100
 
 

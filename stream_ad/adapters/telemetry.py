@@ -127,6 +127,8 @@ class StreamMetrics(Collector):
         self._lock = threading.Lock()
         self._tasks: set[str] = set()
         self._scores: dict[str, deque[float]] = {}
+        #: how many scores, and their sum
+        self._totals: dict[str, tuple[int, float]] = {}
         self._thresholds: dict[str, float] = {}
         self._images: dict[tuple[str, str], int] = {}
         self._stage_seconds = Histogram(
@@ -172,6 +174,8 @@ class StreamMetrics(Collector):
         if task in (OTHER, NONE) or result.score is None or result.verdict is Verdict.UNKNOWN:
             return
         self._scores.setdefault(task, deque(maxlen=WINDOW)).append(result.score)
+        count, total = self._totals.get(task, (0, 0.0))
+        self._totals[task] = count + 1, total + result.score
         if result.threshold is not None:
             self._thresholds[task] = result.threshold
 
@@ -233,7 +237,7 @@ class StreamMetrics(Collector):
     def _of_tasks(self) -> Iterator[Metric]:
         with self._lock:
             scores = {task: np.array(window) for task, window in self._scores.items()}
-            thresholds, images = dict(self._thresholds), dict(self._images)
+            thresholds, images, totals = dict(self._thresholds), dict(self._images), dict(self._totals)
         counted = CounterMetricFamily(
             "stream_ad_images",
             f"Pictures by task and verdict; past the first {self._max_tasks} tasks all are {OTHER!r}.",
@@ -242,15 +246,17 @@ class StreamMetrics(Collector):
         for key, count in images.items():
             counted.add_metric(key, count)
         yield counted
-        quantiles = GaugeMetricFamily(
+        summary = Metric(
             "stream_ad_score",
-            f"Quantiles of a task's latest {WINDOW} scores, unknown products left out; compare within a task only.",
-            labels=("task", "quantile"),
+            f"A task's scores, unknown products left out; quantiles of the latest {WINDOW}. Compare within a task.",
+            "summary",
         )
         for task, window in scores.items():
             for quantile, value in zip(QUANTILES, np.quantile(window, QUANTILES), strict=True):
-                quantiles.add_metric([task, str(quantile)], float(value))
-        yield quantiles
+                summary.add_sample(summary.name, {"task": task, "quantile": str(quantile)}, float(value))
+            summary.add_sample(f"{summary.name}_count", {"task": task}, totals[task][0])
+            summary.add_sample(f"{summary.name}_sum", {"task": task}, totals[task][1])
+        yield summary
         bounds = GaugeMetricFamily("stream_ad_score_threshold", "The score above which a part is NG.", labels=("task",))
         for task, threshold in thresholds.items():
             bounds.add_metric([task], threshold)
