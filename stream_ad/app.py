@@ -28,6 +28,7 @@ from stream_ad.services.adaptation import Outcome, Storage, TaskImages, Work, pu
 from stream_ad.services.gate import GateBudgets
 
 if TYPE_CHECKING:
+    from stream_ad.adapters.kafka_security import KafkaSecurity
     from stream_ad.adapters.overlay import OverlayFolder
     from stream_ad.adapters.storage import Database
     from stream_ad.backbones.cached import CachedBackbone
@@ -267,6 +268,9 @@ class App:
                     session_timeout_ms=kafka.session_timeout_ms,
                     heartbeat_interval_ms=kafka.heartbeat_interval_ms,
                     max_partition_fetch_bytes=round(kafka.max_request_mb * 1024**2),
+                    instance=kafka.instance,
+                    stalled_s=kafka.stalled_s,
+                    security=self.kafka_security(),
                 )
             )
         from stream_ad.adapters.folder_source import FolderSource
@@ -297,29 +301,69 @@ class App:
                     dead_letter_topic=self.settings.dead_letter_topic,
                 )
             )
+        if self.settings.mqtt.host is not None:
+            from stream_ad.adapters.mqtt_sink import MqttOptions, MqttSink
+
+            sinks.append(MqttSink(MqttOptions(**dict(self.settings.mqtt))))
+        if self.settings.webhook.url is not None:
+            from stream_ad.adapters.webhook_sink import WebhookOptions, WebhookSink
+
+            sinks.append(WebhookSink(WebhookOptions(**dict(self.settings.webhook)), clock=self.clock))
         return sinks
+
+    def references(self) -> Callable[[str, str | None], bytes] | None:
+        """What reads the pictures behind references; None: none are allowed."""
+        from stream_ad.adapters.references import FileReferences, References
+
+        stream = self.settings.stream
+        if not stream.reference_roots:
+            return None
+        largest = round(stream.max_reference_mb * 1024**2)
+        stores = [root for root in stream.reference_roots if isinstance(root, str)]
+        folders = [root for root in stream.reference_roots if isinstance(root, Path)]
+        objects = None
+        if stores:
+            from stream_ad.adapters.object_references import ObjectReferences, S3Options
+
+            objects = ObjectReferences(stores, S3Options(**dict(self.settings.s3)), max_bytes=largest)
+        return References(FileReferences(folders, max_bytes=largest), objects)
 
     def kafka_producer_options(self) -> Any:
         from stream_ad.adapters.kafka_producer import KafkaProducerOptions
 
         kafka = self.settings.kafka
-        return KafkaProducerOptions(bootstrap=kafka.bootstrap, max_message_bytes=round(kafka.max_request_mb * 1024**2))
+        return KafkaProducerOptions(
+            bootstrap=kafka.bootstrap,
+            max_message_bytes=round(kafka.max_request_mb * 1024**2),
+            security=self.kafka_security(),
+        )
+
+    def kafka_security(self) -> "KafkaSecurity":
+        """How to connect to Kafka."""
+        from stream_ad.adapters.kafka_security import KafkaSecurity
+
+        kafka = self.settings.kafka
+        return KafkaSecurity(
+            protocol=kafka.security,
+            ca_file=kafka.ca_file,
+            cert_file=kafka.cert_file,
+            key_file=kafka.key_file,
+            key_password_file=kafka.key_password_file,
+            check_hostname=kafka.check_hostname,
+            mechanism=kafka.mechanism,
+            username=kafka.username,
+            password_file=kafka.password_file,
+        )
 
     @contextmanager
     def stream(self, on_batch: "OnBatch | None" = None) -> Iterator["Stream"]:
         """A scorer on its source, closed at the end."""
         from stream_ad.adapters.decode import decode, pixels
-        from stream_ad.adapters.references import FileReferences
         from stream_ad.services.deadlines import Deadlines
         from stream_ad.services.streaming import Stream, StreamOptions
 
         settings = self.settings.stream
         scorer, source, sinks = self.scorer(), self.source(), self.sinks()
-        references = (
-            FileReferences(settings.reference_roots, max_bytes=round(settings.max_reference_mb * 1024**2))
-            if settings.reference_roots
-            else None
-        )
         try:
             yield Stream(
                 source=source,
@@ -330,7 +374,7 @@ class App:
                 measure=partial(pixels, max_pixels=settings.max_pixels),
                 clock=self.clock,
                 sinks=sinks,
-                references=references,
+                references=self.references(),
                 overlays=self._overlays(),
                 on_batch=on_batch,
                 deadlines=Deadlines(

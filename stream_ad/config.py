@@ -8,6 +8,7 @@ Functions take values, never `Settings`.
 import difflib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -26,6 +27,8 @@ RESERVED = (
     "STREAM_AD_DATASETS",
     "STREAM_AD_WEIGHTS",
     "STREAM_AD_TEST_BOOTSTRAP",
+    "STREAM_AD_TEST_BROKER_RESTART",
+    "STREAM_AD_TEST_SASL",
     "STREAM_AD_TEST_POSTGRES",
 )
 
@@ -36,6 +39,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 Text = Annotated[str, Field(min_length=1)]
+Store = Annotated[str, Field(pattern="^s3://[^/]+")]
 
 
 class Section(BaseModel):
@@ -151,7 +155,7 @@ class Stream(Section):
     overlays: Literal["ng", "all", "none"] = "ng"
     results_jsonl: Path | None = Path("results.jsonl")
     key_names: Literal["camera", "product"] | None = "camera"
-    reference_roots: tuple[Path, ...] = ()
+    reference_roots: tuple[Store | Path, ...] = ()
     max_reference_mb: Positive = 64.0
 
 
@@ -165,6 +169,34 @@ class Kafka(Section):
     heartbeat_interval_ms: Count = 3_000
     max_poll_interval_ms: Count = 600_000
     max_request_mb: Positive = 8.0
+    instance: Text | None = None
+    stalled_s: Annotated[float, Field(ge=1)] = 60.0
+    security: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    username: Text | None = None
+    password_file: Path | None = None
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    key_password_file: Path | None = None
+    check_hostname: bool = True
+
+    @model_validator(mode="after")
+    def _security_is_whole(self) -> "Kafka":
+        tls, sasl = "SSL" in self.security, self.security.startswith("SASL")
+        for name in ("ca_file", "cert_file", "key_file", "key_password_file"):
+            if getattr(self, name) and not tls:
+                raise ValueError(f"{name} needs security SSL or SASL_SSL, got {self.security}: nothing is encrypted")
+        for name in ("username", "password_file"):
+            if (getattr(self, name) is not None) != sasl:
+                if sasl:
+                    raise ValueError(f"{name} needs a value with security {self.security}, got null")
+                raise ValueError(f"{name} needs security SASL_SSL or SASL_PLAINTEXT, got {self.security}")
+        if self.key_file and not self.cert_file:
+            raise ValueError("key_file needs cert_file, the certificate that belongs to it")
+        if self.instance and not re.fullmatch(r"[A-Za-z0-9._-]{1,249}", self.instance):
+            raise ValueError(f"instance needs letters, digits, dot, dash and underscore, got {self.instance!r}")
+        return self
 
     @model_validator(mode="after")
     def _heartbeats_fit_the_session(self) -> "Kafka":
@@ -185,6 +217,49 @@ class Ops(Section):
     metric_tasks: Count = 200
 
 
+Kind = Literal["OK", "NG", "unknown product", "late", "dead letter"]
+Port = Annotated[int, Field(ge=1, le=65_535)]
+
+
+class Mqtt(Section):
+    host: Text | None = None
+    port: Port = 1883
+    topic: Annotated[str, Field(min_length=1, pattern=r"^[^+#\x00$][^+#\x00]*$")] = "stream-ad"
+    send: tuple[Kind, ...] = ("OK", "NG", "unknown product", "late", "dead letter")
+    version: Literal["5", "3.1.1"] = "5"
+    retain: bool = False
+    client_id: str = ""
+    username: Text | None = None
+    password_file: Path | None = None
+    tls: bool = False
+    ca_file: Path | None = None
+    timeout_s: Seconds = 10.0
+
+
+class Webhook(Section):
+    url: Text | None = None
+    send: tuple[Kind, ...] = ("NG",)
+    secret_file: Path | None = None
+    ca_file: Path | None = None
+    proxy: Text | None = None
+    timeout_s: Seconds = 10.0
+
+
+class S3(Section):
+    endpoint: Text | None = None
+    region: Text | None = None
+    access_key: Text | None = None
+    secret_key_file: Path | None = None
+    ca_file: Path | None = None
+    timeout_s: Seconds = 10.0
+
+    @model_validator(mode="after")
+    def _keys_come_in_pairs(self) -> "S3":
+        if (self.access_key is None) != (self.secret_key_file is None):
+            raise ValueError("access_key and secret_key_file need each other: set both or none")
+        return self
+
+
 class Settings(BaseSettings):
     """All settings. `load_settings` is the way to get them: it checks more and explains better."""
 
@@ -203,6 +278,9 @@ class Settings(BaseSettings):
     jobs: Jobs = Jobs()
     stream: Stream = Stream()
     kafka: Kafka = Kafka()
+    mqtt: Mqtt = Mqtt()
+    webhook: Webhook = Webhook()
+    s3: S3 = S3()
     ops: Ops = Ops()
 
     @classmethod
@@ -408,8 +486,17 @@ def _anchored(settings: Settings, folder: Path) -> Settings:
         from_environment = any(name.upper() == environment_name(key) for name in os.environ)
         return (Path.cwd() if from_environment else folder) / path.expanduser()
 
+    def with_files(section: str) -> Section:
+        """The section, its certificates and secrets anchored."""
+        values: Section = getattr(settings, section)
+        files = {name: anchor(f"{section}.{name}", file) for name, file in values if isinstance(file, Path)}
+        return values.model_copy(update=files)
+
     weights = settings.backbone.weights_dir
-    roots = tuple(anchor("stream.reference_roots", root) for root in settings.stream.reference_roots)
+    roots = tuple(
+        anchor("stream.reference_roots", root) if isinstance(root, Path) else root
+        for root in settings.stream.reference_roots
+    )
     return settings.model_copy(
         update={
             "data_dir": anchor("data_dir", settings.data_dir),
@@ -417,5 +504,6 @@ def _anchored(settings: Settings, folder: Path) -> Settings:
                 update={"weights_dir": anchor("backbone.weights_dir", weights) if weights else None}
             ),
             "stream": settings.stream.model_copy(update={"reference_roots": roots}),
+            **{section: with_files(section) for section in ("kafka", "mqtt", "webhook", "s3")},
         }
     )
