@@ -17,6 +17,11 @@ T = TypeVar("T")
 
 CHUNK = 64 * 1024
 
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+Gate = Callable[[Streams, Streams], Awaitable[bool]]
+"""Talks to a client, and to the broker for it, before all else passes; whether it may."""
+
 
 @dataclass
 class Weather:
@@ -34,8 +39,8 @@ class Wire:
     `upstream` may be set after the start, because a broker must be told the proxy's address first.
     """
 
-    def __init__(self, upstream: str = "", *, tls: ssl.SSLContext | None = None) -> None:
-        self.upstream = upstream
+    def __init__(self, upstream: str = "", *, tls: ssl.SSLContext | None = None, gate: Gate | None = None) -> None:
+        self.upstream, self.gate = upstream, gate
         self.weather = Weather()
         #: connections taken since the start
         self.taken = 0
@@ -162,6 +167,10 @@ class _Link:
         try:
             host, port = self._wire.upstream.rsplit(":", 1)
             reader, self._upstream = await asyncio.open_connection(host, int(port), limit=CHUNK)
+            gate = self._wire.gate
+            if gate and not await gate((self._reader, self._writer), (reader, self._upstream)):
+                await asyncio.sleep(0.1)  # an abort would take the refusal with it
+                return
             ways = [
                 asyncio.ensure_future(self._pump(self._reader, self._upstream)),
                 asyncio.ensure_future(self._pump(reader, self._writer)),
@@ -172,7 +181,7 @@ class _Link:
                 for way in ways:
                     way.cancel()
                 await asyncio.gather(*ways, return_exceptions=True)
-        except (OSError, asyncio.CancelledError):
+        except (OSError, EOFError, asyncio.CancelledError):
             pass
         finally:
             for writer in (self._upstream, self._writer):

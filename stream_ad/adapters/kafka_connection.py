@@ -16,6 +16,8 @@ from kafka import errors as kafka_errors
 from kafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError
 from kafka.net.compat import KafkaNetClient
 from kafka.net.inet import KafkaNetSocket
+from kafka.net.manager import KafkaConnectionManager
+from kafka.net.selector import NetworkSelector
 
 from stream_ad.adapters.kafka_security import describe
 from stream_ad.errors import ConfigError, StreamAdError, Unavailable
@@ -41,7 +43,9 @@ def connect(factory: Callable[..., T], settings: Mapping[str, Any]) -> tuple[T, 
     quick = {"socket_connection_setup_timeout_ms", "socket_connection_setup_timeout_max_ms"}
 
     def client(**configs: Any) -> KafkaNetClient:
-        begun.append(KafkaNetClient(**configs, **dict.fromkeys(quick, CONNECT_S * 1000)))
+        configs |= dict.fromkeys(quick, CONNECT_S * 1000)
+        selector = NetworkSelector(**configs)
+        begun.append(KafkaNetClient(net=selector, manager=_Manager(selector, **configs), **configs))
         return begun[-1]
 
     defaults: dict[str, Any] = {"socket_options": _dead_peers_show(), "kafka_client": client}
@@ -56,6 +60,23 @@ def connect(factory: Callable[..., T], settings: Mapping[str, Any]) -> tuple[T, 
                 f" kafka.mechanism, or it hangs ({error})"
             ) from error
         raise
+
+
+class _Manager(KafkaConnectionManager):
+    """Ends bootstrapping at once when the broker refuses the user, which the client's own hides and tries again."""
+
+    _refused: KafkaError | None = None
+
+    def get_connection(self, *arguments: Any, **named: Any) -> Any:
+        if self._refused is not None and not self.bootstrapped:
+            raise self._refused
+        connection = super().get_connection(*arguments, **named)
+        connection.close_future.add_errback(self._note)
+        return connection
+
+    def _note(self, error: BaseException) -> None:
+        if isinstance(error, REFUSED):
+            self._refused = error
 
 
 class _ClosingSocket(KafkaNetSocket):
@@ -104,6 +125,8 @@ def explained(bootstrap: str, what: str) -> Iterator[None]:
         raise ClientFault(f"could not {what} Kafka at {bootstrap}: {type(error).__name__}: {error}") from error
 
 
+REFUSED = (kafka_errors.SaslAuthenticationFailedError, kafka_errors.UnsupportedSaslMechanismError)
+
 FATAL = (
     kafka_errors.FencedInstanceIdError,
     kafka_errors.InvalidSessionTimeoutError,
@@ -127,6 +150,7 @@ ADVICE: Sequence[tuple[type[BaseException], str]] = (
         kafka_errors.SaslAuthenticationFailedError,
         "check kafka.username, kafka.password_file and kafka.mechanism",
     ),
+    (kafka_errors.UnsupportedSaslMechanismError, "set kafka.mechanism to one that the broker offers"),
     (
         kafka_errors.TopicAuthorizationFailedError,
         "give the user the right to read (kafka.topic) or write (result and dead-letter topics)",
