@@ -27,3 +27,42 @@ def topic(bootstrap: str) -> str:
     name = f"images-{uuid.uuid4().hex[:12]}"
     create_topic(bootstrap, name)
     return name
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a PostgreSQL server that all processes of the test run share."""
+    from tests.postgres import postgres
+
+    mine = tmp_path_factory.getbasetemp()
+    with postgres((mine.parent if "PYTEST_XDIST_WORKER" in os.environ else mine) / "postgres") as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: str) -> Iterator[str]:
+    """A database of ours with nothing in it; a copy is made five times as fast as another one."""
+    from stream_ad.adapters.database import open_database
+    from tests.postgres import database_of
+
+    with database_of(postgres_server) as url:
+        open_database(url, create=True).dispose()
+        yield url
+
+
+@pytest.fixture
+def empty_postgres(postgres_server: str) -> Iterator[str]:
+    """Address of a database without tables."""
+    from tests.postgres import database_of
+
+    with database_of(postgres_server) as url:
+        yield url
+
+
+@pytest.fixture
+def ready_postgres(postgres_server: str, postgres_template: str) -> Iterator[str]:
+    """Address of a database of ours with nothing in it."""
+    from tests.postgres import database_of
+
+    with database_of(postgres_server, postgres_template) as url:
+        yield url

@@ -1,6 +1,5 @@
 """What the storage tests share: an open database for every kind under test, and small values to put in."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -9,7 +8,6 @@ from types import MappingProxyType
 
 import numpy as np
 import pytest
-from sqlalchemy import create_engine
 
 from stream_ad.adapters.in_memory import InMemoryResults
 from stream_ad.adapters.storage import Database
@@ -22,9 +20,8 @@ from stream_ad.domain.result import InspectionResult, Verdict
 from stream_ad.domain.task import Task, TaskId
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
-#: SQLite always; a server as well when the environment names an empty database on it
-POSTGRES = os.environ.get("STREAM_AD_TEST_POSTGRES")
-KINDS = ["sqlite", *(["postgresql"] if POSTGRES else [])]
+#: every kind of database
+KINDS = ["sqlite", pytest.param("postgresql", marks=pytest.mark.needs_postgres)]
 
 
 def after(seconds: float) -> datetime:
@@ -33,20 +30,14 @@ def after(seconds: float) -> datetime:
 
 @pytest.fixture(params=KINDS)
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return empty_database(request.param, tmp_path)
+    """The address of an empty database; beside the fixture `database`, of the one that it opens."""
+    return address(request, tmp_path, ready="database" in request.fixturenames)
 
 
-def empty_database(kind: str, tmp_path: Path) -> str:
-    """The address of an empty database."""
-    if kind == "sqlite":
+def address(request: pytest.FixtureRequest, tmp_path: Path, *, ready: bool) -> str:
+    if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'stream-ad.db'}"
-    assert POSTGRES
-    engine = create_engine(POSTGRES)
-    with engine.begin() as connection:
-        connection.exec_driver_sql("DROP SCHEMA public CASCADE")
-        connection.exec_driver_sql("CREATE SCHEMA public")
-    engine.dispose()
-    return POSTGRES
+    return request.getfixturevalue("ready_postgres" if ready else "empty_postgres")
 
 
 @pytest.fixture
@@ -61,7 +52,7 @@ def results(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ResultRe
     if request.param == "in memory":
         yield InMemoryResults()
     else:
-        with Database(empty_database(request.param, tmp_path), tmp_path / "entries", create=True) as opened:
+        with Database(address(request, tmp_path, ready=True), tmp_path / "entries", create=True) as opened:
             yield opened.results
 
 

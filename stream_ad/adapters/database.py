@@ -109,12 +109,18 @@ def make_engine(url: str, *, create: bool) -> Engine:
     except ModuleNotFoundError as error:
         raise DatabaseError(
             f"the driver of {shown(make_url(url))} is not installed ({error.name});"
-            " for PostgreSQL: pip install 'psycopg[binary]'"
+            " for PostgreSQL: pip install 'stream-ad[postgres]'"
         ) from error
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def sqlite_file(url: str) -> Path | None:
+    """The file of an embedded database; None: it is on a server."""
+    parsed = make_url(url)
+    return Path(parsed.database) if parsed.get_backend_name() == "sqlite" and parsed.database else None
 
 
 def shown(url: URL) -> str:
