@@ -1,5 +1,6 @@
 """`stream-ad serve`, `publish` and `up`: the line."""
 
+import logging
 import os
 import signal
 import subprocess
@@ -7,15 +8,20 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
 from stream_ad.app import App
 from stream_ad.commands.common import ERROR, ConfigOption, coloured, config_path, err, log_to_terminal, open_app, out
+from stream_ad.commands.operations import Operations, log_results, say, start_log
 from stream_ad.commands.score import COLOURS
 from stream_ad.domain.result import InspectionResult
+
+if TYPE_CHECKING:
+    from stream_ad.services.counters import Counters
+    from stream_ad.services.streaming import Batch
 
 #: how long a worker that died is left alone before it is started again
 RESTART_S = 5.0
@@ -37,36 +43,58 @@ def serve(config: ConfigOption = None, idle: IdleOption = None) -> None:
     on. A newly published bank is taken between two batches. Ctrl-C or SIGTERM ends the present batch, then stops.
     """
     app = open_app(config)
-    log_to_terminal()
-    run_stream(app, stop_on_signals(), idle)
+    start_log(app)
+    stop = stop_on_signals()
+    leave(run_stream(app, Operations(app, stop), stop, idle))
 
 
-def stop_on_signals() -> threading.Event:
-    """Set by Ctrl-C and SIGTERM."""
+def stop_on_signals(*, again_kills: bool = True) -> threading.Event:
+    """Set by Ctrl-C and SIGTERM. A second Ctrl-C ends the process at once, which loses nothing either."""
     stop = threading.Event()
+
+    def asked(number: int, _: object) -> None:
+        stop.set()
+        if number == signal.SIGINT and again_kills:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, asked)
     return stop
 
 
-def run_stream(app: App, stop: threading.Event, idle: float | None) -> None:
+def run_stream(app: App, operations: Operations, stop: threading.Event, idle: float | None) -> "Counters":
     settings = app.settings
     console = out()
+    show = log_results if settings.ops.log == "json" else show_results
+
+    def told(batch: "Batch") -> None:
+        operations.on_batch(batch)
+        show(batch.results)
+
     kafka = settings.stream.source == "kafka"
     where = f"topic {settings.kafka.topic} at {settings.kafka.bootstrap}" if kafka else f"folder {settings.inbox}"
-    with app.stream(on_batch=lambda batch: show_results(batch.results)) as stream:
-        console.print(f"bank {app.database.banks.active_version()}, {app.backbone.spec}", markup=False)
+    with operations.open(), app.stream(on_batch=told) as stream:
+        operations.watch(stream)
+        say(app, f"bank {stream.health.bank_version}, {app.backbone.spec}", console)
         if caveat := app.backbone.caveat:
-            err().print(f"note: {caveat}", markup=False)
-        console.print(f"scoring {where}; Ctrl-C stops", markup=False)
+            say(app, f"note: {caveat}", err())
+        say(app, f"scoring {where}; Ctrl-C stops", console)
         counters = stream.run(stop, idle_s=idle)
     verdicts = ", ".join(f"{count} {verdict}" for verdict, count in counters.verdicts.most_common()) or "none scored"
     letters = sum(counters.dead_letters.values())
-    console.print(f"{counters.received} pictures: {verdicts}; {letters} dead letters", markup=False)
+    say(app, f"{counters.received} pictures: {verdicts}; {letters} dead letters", console)
     if counters.abandoned:
-        err().print("what did not end in time is left behind; it comes again", markup=False)
+        say(app, "what did not end in time is left behind; it comes again", err())
+    return counters
+
+
+def leave(counters: "Counters") -> None:
+    """End here and now when threads were left behind: they would keep the process alive."""
+    if counters.abandoned:
+        logging.shutdown()
+        sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(ERROR)  # its threads would keep the process alive
+        os._exit(ERROR)
 
 
 def show_results(results: Sequence[InspectionResult]) -> None:
@@ -136,17 +164,19 @@ def publish(
 def up(config: ConfigOption = None, idle: IdleOption = None) -> None:
     """Everything in one place: `serve` here and a `worker` beside it. Ctrl-C stops both."""
     app = open_app(config)
-    log_to_terminal()
-    stop = stop_on_signals()
+    start_log(app)
+    stop = stop_on_signals(again_kills=False)  # the worker must not be left behind
+    operations = Operations(app, stop)
     named = config_path(config)
     command = [sys.executable, "-m", "stream_ad.cli", "worker", *(["--config", str(named)] if named else [])]
     supervisor = threading.Thread(target=keep_running, args=(command, stop), name="worker's supervisor")
     supervisor.start()
     try:
-        run_stream(app, stop, idle)
+        counters = run_stream(app, operations, stop, idle)
     finally:
         stop.set()
         supervisor.join()
+    leave(counters)
 
 
 def keep_running(command: Sequence[str], stop: threading.Event) -> None:
