@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ import typer
 from stream_ad.app import App, code_version
 from stream_ad.commands.common import ALL_OK, SOMETHING_WRONG, ConfigOption, coloured, open_app, out, table
 from stream_ad.config import Settings
-from stream_ad.errors import StreamAdError
+from stream_ad.errors import StreamAdError, Unavailable
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 COLOURS = {OK: "green", WARN: "yellow", FAIL: "red"}
@@ -61,7 +60,7 @@ def examine(app: App) -> Iterator[Finding]:
             failed.add(what)
             yield Finding(what, FAIL, str(error))
     yield from folders(settings)
-    yield broker(settings)
+    yield from broker(app)
 
 
 def database(app: App) -> Finding:
@@ -124,7 +123,7 @@ def folders(settings: Settings) -> Iterator[Finding]:
         else:
             yield Finding(what, OK, str(folder))
     for root in settings.stream.reference_roots:
-        if not root.is_dir():
+        if isinstance(root, Path) and not root.is_dir():
             yield Finding(
                 "references", FAIL, f"stream.reference_roots names {root}, which is no folder; mount or remove it"
             )
@@ -139,16 +138,42 @@ def writable(folder: Path) -> bool:
         return False
 
 
-def broker(settings: Settings) -> Finding:
-    bootstrap = settings.kafka.bootstrap
+def broker(app: App) -> Iterator[Finding]:
+    """Whether Kafka answers us, and whether the sizes that its topics take fit ours."""
+    from stream_ad.adapters.kafka_source import KafkaSourceOptions
+    from stream_ad.adapters.kafka_topics import ask, compare
+
+    settings, kafka = app.settings, app.settings.kafka
     if settings.stream.source != "kafka":
-        return Finding("broker", OK, "not needed: stream.source is folder")
-    unreachable = []
-    for address in bootstrap.split(","):
-        host, _, port = address.strip().rpartition(":")
-        try:
-            socket.create_connection((host.strip("[]"), int(port)), timeout=3).close()
-            return Finding("broker", OK, f"{address.strip()} answers")
-        except (OSError, ValueError) as error:
-            unreachable.append(f"{address.strip()}: {error}")
-    return Finding("broker", FAIL, f"no broker answers ({'; '.join(unreachable)}); start it, or set kafka.bootstrap")
+        yield Finding("broker", OK, "not needed: stream.source is folder")
+        return
+    written = (kafka.results_topic, settings.dead_letter_topic)
+    try:
+        brokers, (images, _, letters) = ask(kafka.bootstrap, (kafka.topic, *written), security=app.kafka_security())
+    except Unavailable as error:
+        yield Finding(
+            "broker", FAIL, f"no broker answers ({kafka.bootstrap}): {error}; start it, or set kafka.bootstrap"
+        )
+        return
+    except StreamAdError as error:
+        yield Finding("broker", FAIL, str(error))
+        return
+    yield Finding("broker", OK, f"{kafka.bootstrap} answers, {brokers} in all, {kafka.security}")
+    if kafka.security == "SASL_PLAINTEXT":
+        yield Finding("broker", WARN, "kafka.security SASL_PLAINTEXT: user and pictures go unencrypted; use SASL_SSL")
+    source = KafkaSourceOptions(bootstrap=kafka.bootstrap, topics=())
+    largest = round(kafka.max_request_mb * 1024**2)
+    remarks = list(
+        compare(
+            images,
+            [letters],
+            brokers=brokers,
+            producer_bytes=largest,
+            partition_fetch_bytes=largest,
+            fetch_bytes=source.fetch_max_bytes,
+        )
+    )
+    for remark in remarks:
+        yield Finding("topics", FAIL if remark.grave else WARN, remark.message)
+    if not remarks:
+        yield Finding("topics", OK, f"{images.name} has {images.partitions} partitions, and all size limits fit")
