@@ -135,10 +135,10 @@ def schedule(plan: Plan) -> list[Fault]:
 class Feed(threading.Thread):
     """The camera in a thread of its own, which a wire that is cut may hold up; sends what is due."""
 
-    def __init__(self, camera: Camera, plan: Plan) -> None:
+    def __init__(self, camera: Camera, plan: Plan, *, scratched: float = 0.15) -> None:
         super().__init__(name="camera", daemon=True)
         self.due, self.failed = 0, ""
-        self._camera, self._plan, self._over = camera, plan, threading.Event()
+        self._camera, self._plan, self._scratched, self._over = camera, plan, scratched, threading.Event()
 
     @property
     def sent(self) -> int:
@@ -148,7 +148,8 @@ class Feed(threading.Thread):
         try:
             while not self._over.is_set():
                 first = self._camera.sent
-                if records := [self._record(number) for number in range(first, min(self.due, first + 200))]:
+                numbers = range(first, min(self.due, first + 200))
+                if records := [self.record(number, self._plan, self._scratched) for number in numbers]:
                     self._camera.send(records)
                 else:
                     self._over.wait(0.05)
@@ -159,8 +160,9 @@ class Feed(threading.Thread):
         self._over.set()
         self.join(70)
 
-    def _record(self, number: int) -> Planned:
-        return planned(number, seed=self._plan.seed, side=self._plan.side, poison=self._plan.poison)
+    @staticmethod
+    def record(number: int, plan: Plan, scratched: float) -> Planned:
+        return planned(number, seed=plan.seed, side=plan.side, poison=plan.poison, scratched=scratched)
 
 
 @dataclass

@@ -50,12 +50,12 @@ def message_id(number: int) -> str:
     return f"image-{number:06d}"
 
 
-def planned(number: int, *, seed: int, side: int, poison: float) -> Planned:
-    """The record of a number: mostly good parts, some scratched, half of them declared, `poison` of them hopeless."""
+def planned(number: int, *, seed: int, side: int, poison: float, scratched: float = 0.15) -> Planned:
+    """The record of a number: half of them declared, `scratched` of them defective, `poison` of them hopeless."""
     rng = np.random.default_rng([seed, number])
     product = PRODUCTS[int(rng.integers(2))]
     camera = f"cam-{int(rng.integers(CAMERAS))}"
-    data = encoded(picture(product, rng, side=side, scratched=rng.random() < 0.15), lossless=rng.random() < 0.1)
+    data = encoded(picture(product, rng, side=side, scratched=rng.random() < scratched), lossless=rng.random() < 0.1)
     headers = {"ce_id": message_id(number).encode(), "ce_specversion": b"1.0", "camera": camera.encode()}
     if rng.random() < 0.5:
         headers["product"] = product.encode()
