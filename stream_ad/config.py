@@ -152,11 +152,34 @@ class Stream(Section):
     max_attempts: Count = 3
     drain_s: Positive = 20.0
     max_pixels: Count = 50_000_000
+    min_free_mb: Annotated[float, Field(ge=0)] = 500.0
     overlays: Literal["ng", "all", "none"] = "ng"
     results_jsonl: Path | None = Path("results.jsonl")
     key_names: Literal["camera", "product"] | None = "camera"
     reference_roots: tuple[Store | Path, ...] = ()
     max_reference_mb: Positive = 64.0
+
+    @field_validator("reference_roots", mode="before")
+    @classmethod
+    def _stores_are_s3(cls, value: Any) -> Any:
+        for root in value if isinstance(value, (list, tuple)) else ():
+            if "://" in str(root) and not str(root).startswith("s3://"):
+                raise ValueError("other stores are not read")
+        return value
+
+
+class Retention(Section):
+    """Null is no bound."""
+
+    every_s: Seconds = 600.0
+    images_days: Positive | None = None
+    images_gb: Positive | None = None
+    overlays_days: Positive | None = None
+    overlays_gb: Positive | None = None
+    results_days: Positive | None = None
+    results_rows: Count | None = None
+    dead_letters_days: Positive | None = None
+    dead_letters_mb: Positive | None = None
 
 
 class Kafka(Section):
@@ -277,6 +300,7 @@ class Settings(BaseSettings):
     gate: Gate = Gate()
     jobs: Jobs = Jobs()
     stream: Stream = Stream()
+    retention: Retention = Retention()
     kafka: Kafka = Kafka()
     mqtt: Mqtt = Mqtt()
     webhook: Webhook = Webhook()

@@ -129,7 +129,7 @@ def test_relative_paths_start_at_the_file_and_those_of_the_environment_here(tmp_
         ("backbone: {threads: few}", "backbone.threads: needs an integer >= 1 or null, got 'few'"),
         ("data_dir: 7", "data_dir: needs a path, got 7"),
         ("kafka: {topic: 7}", "kafka.topic: needs a text, got 7"),
-        ("stream: {reference_roots: /data}", "stream.reference_roots: needs a list, each a path, got '/data'"),
+        ("stream: {reference_roots: /data}", "stream.reference_roots: needs a list, each a text or a path, got '/data'"),
         ("stream: 5", "stream: needs a section with keys, got 5"),
         ("kafka: {session_timeout_ms: 6000}", "heartbeat_interval_ms needs to be at most a third"),
         ("- stream", "needs sections such as `stream:`, got a list"),

@@ -1,12 +1,11 @@
 """Results and dead letters as JSON lines, a file each and, if wished, per day."""
 
-import hashlib
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
+from stream_ad.adapters.documents import document
 from stream_ad.domain.message import OutboxMessage
 from stream_ad.domain.ports import Clock
 from stream_ad.errors import Unavailable
@@ -29,7 +28,7 @@ class JsonLinesSink:
     def send(self, messages: Sequence[OutboxMessage]) -> None:
         lines: dict[str, list[bytes]] = {}
         for message in messages:
-            lines.setdefault(message.channel, []).append(_line(message))
+            lines.setdefault(message.channel, []).append(document(message).body + b"\n")
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             for channel, of_channel in lines.items():
@@ -48,20 +47,6 @@ class JsonLinesSink:
         day = f"-{self._clock.now():%Y-%m-%d}" if self._daily else ""
         kind = "" if channel == "results" else f".{channel}"
         return self._file.with_name(f"{self._file.stem}{day}{kind}{self._file.suffix}")
-
-
-def _line(message: OutboxMessage) -> bytes:
-    if message.channel == "results":
-        return message.value + b"\n"
-    document = {
-        "schema": "stream-ad.dead-letter/1",
-        "id": message.id,
-        "key": None if message.key is None else message.key.decode(errors="replace"),
-        "headers": {name: value.decode(errors="replace") for name, value in message.headers.items()},
-        "bytes": len(message.value),
-        "sha256": hashlib.sha256(message.value).hexdigest(),
-    }
-    return json.dumps(document, ensure_ascii=False).encode() + b"\n"
 
 
 def _end_torn_line(file: IO[bytes]) -> None:

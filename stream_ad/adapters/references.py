@@ -1,13 +1,33 @@
-"""Pictures behind references ("claim check"), from folders that the operator allowed and nowhere else."""
+"""Pictures behind references ("claim check"), from places that the operator allowed and nowhere else."""
 
 import hashlib
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from stream_ad.errors import DataError, Unavailable
+
+
+class References:
+    """Reads each reference where it points to: an object in a store, or a file."""
+
+    def __init__(self, files: "FileReferences", objects: Callable[[str, str | None], bytes] | None) -> None:
+        self._files, self._objects = files, objects
+
+    def __call__(self, reference: str, sha256: str | None) -> bytes:
+        """The picture's bytes. Raises: as `FileReferences`."""
+        if self._objects is not None and reference.startswith("s3://"):
+            return self._objects(reference, sha256)
+        return self._files(reference, sha256)
+
+
+def unchanged(data: bytes, sha256: str | None, reference: str) -> bytes:
+    """The data, when it is what the sender saw. Raises: DataError."""
+    if sha256 is not None and (came := hashlib.sha256(data).hexdigest()) != sha256:
+        raise DataError(f"needed {reference!r} with the sha256 {sha256}, got {came}: it was changed since; send anew")
+    return data
 
 
 class FileReferences:
@@ -45,18 +65,17 @@ class FileReferences:
             raise DataError(f"needed a readable file at {reference!r}: {error.strerror}") from error
         except OSError as error:
             raise Unavailable(f"could not read {reference!r} now: {error}; it is tried again") from error
-        if sha256 is not None and (came := hashlib.sha256(data).hexdigest()) != sha256:
-            raise DataError(
-                f"needed {reference!r} with the sha256 {sha256}, got {came}: it was changed since; send anew"
-            )
-        return data
+        return unchanged(data, sha256, reference)
 
     def _allowed(self, reference: str) -> Path:
         parts = urlsplit(reference)
         if parts.scheme == "file" and parts.netloc in ("", "localhost"):
             text = unquote(parts.path)
         elif parts.scheme:
-            raise DataError(f"needed a file:// reference or a path, got {reference!r}; other stores are not read")
+            raise DataError(
+                f"needed a file:// reference, a path, or s3:// where a store is allowed, got {reference!r};"
+                " other stores are not read"
+            )
         else:
             text = reference
         if "\0" in text:
