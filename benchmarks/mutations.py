@@ -148,7 +148,21 @@ def mutations(count: int, seed: int, *, head: int | None = None) -> Iterator[tup
     for index in range(count):
         format = list(pictures)[index % len(pictures)]
         files = pictures[format]
-        yield format, mutated(files[(index // len(pictures)) % len(files)], rng, others=everything, head=head)
+        data = mutated(files[(index // len(pictures)) % len(files)], rng, others=everything, head=head)
+        if format == "PNG" and rng.integers(2):
+            data = with_right_sums(data)
+        yield format, data
+
+
+def with_right_sums(png: bytes) -> bytes:
+    """So that what is behind the checksums meets the damage too."""
+    blob, at = bytearray(png), 8
+    while at + 12 <= len(blob):
+        end = at + 8 + int.from_bytes(blob[at : at + 4], "big")
+        if end + 4 <= len(blob):
+            blob[end : end + 4] = zlib.crc32(blob[at + 4 : end]).to_bytes(4, "big")
+        at = end + 4
+    return bytes(blob)
 
 
 @cache

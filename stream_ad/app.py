@@ -28,6 +28,7 @@ from stream_ad.services.adaptation import Outcome, Storage, TaskImages, Work, pu
 from stream_ad.services.gate import GateBudgets
 
 if TYPE_CHECKING:
+    from stream_ad.adapters.disk import DiskGuard
     from stream_ad.adapters.kafka_security import KafkaSecurity
     from stream_ad.adapters.overlay import OverlayFolder
     from stream_ad.adapters.storage import Database
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from stream_ad.detectors.base import Detector
     from stream_ad.evaluation.findings import ForgettingReport
     from stream_ad.inspection import BankModel
+    from stream_ad.services.retention import Retention
     from stream_ad.services.scoring import Scorer
     from stream_ad.services.streaming import OnBatch, Stream
     from stream_ad.services.worker import Worker
@@ -280,7 +282,7 @@ class App:
             self.settings.inbox,
             self.database.files,
             self.clock,
-            topic=f"folder:{self.settings.inbox.name}",
+            topic=folder_topic(self.settings.inbox),
             settle_s=stream.settle_s,
         )
 
@@ -376,6 +378,7 @@ class App:
                 sinks=sinks,
                 references=self.references(),
                 overlays=self._overlays(),
+                guard=self.disk_guard(),
                 on_batch=on_batch,
                 deadlines=Deadlines(
                     default_s=settings.deadline_s,
@@ -398,6 +401,41 @@ class App:
             source.close()
             for sink in sinks:
                 sink.close()
+
+    def disk_guard(self) -> "DiskGuard":
+        """Raises when a disk that a stream writes to is nearly full."""
+        from stream_ad.adapters.database import sqlite_file
+        from stream_ad.adapters.disk import DiskGuard
+
+        results = self.settings.results_jsonl
+        written = (
+            self.settings.data_dir,
+            self.settings.overlays_dir,
+            *([results.parent] if results else []),
+            *([file.parent] if (file := sqlite_file(self.settings.database_url)) else []),
+        )
+        return DiskGuard(written, min_free_mb=self.settings.stream.min_free_mb)
+
+    def retention(self) -> "Retention":
+        """What deletes old pictures, overlays, results and dead letters, as `retention` says."""
+        from stream_ad.adapters.database import Transactions
+        from stream_ad.adapters.retention_files import InboxPictures, Overlays
+        from stream_ad.adapters.retention_rows import DeadLetterRows, DoneFiles, ResultRows
+        from stream_ad.services.retention import Retention, Rule
+
+        bounds, inbox = self.settings.retention, self.settings.inbox
+        transactions = Transactions(self.database.engine)
+        pictures = InboxPictures(inbox, DoneFiles(transactions, folder_topic(inbox)))
+        watched = self.settings.stream.source == "folder"
+        return Retention(
+            [
+                *([Rule(pictures, bounds.images_days, bounds.images_gb)] if watched else []),
+                Rule(Overlays(self.settings.overlays_dir), bounds.overlays_days, bounds.overlays_gb),
+                Rule(ResultRows(transactions), bounds.results_days, bounds.results_rows and float(bounds.results_rows)),
+                Rule(DeadLetterRows(transactions), bounds.dead_letters_days, bounds.dead_letters_mb),
+            ],
+            self.clock,
+        )
 
     def _overlays(self) -> "OverlayFolder | None":
         if self.settings.stream.overlays == "none":
@@ -458,6 +496,11 @@ class App:
         except StreamAdError as error:  # the report needs no weights, its pictures do
             return replace(report, notes=(*report.notes, f"No example pictures: {error}."))
         return with_pictures(report, measured[report.version], heldout, scorer)
+
+
+def folder_topic(folder: Path) -> str:
+    """What a watched folder is called in the database."""
+    return f"folder:{folder.name}"
 
 
 def code_version() -> str:

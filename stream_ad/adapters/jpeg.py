@@ -18,6 +18,8 @@ MAGIC = b"\xff\xd8\xff"
 START_OF_SCAN = b"\xff\xda"
 #: encoders make about ten; thousands of empty ones, each a pass over all pixels, are an attack
 MAX_SCANS = 100
+#: pixels of all passes together, a few seconds' work; twenty passes are always allowed
+MAX_SCANNED = 1_000_000_000
 MAX_SEGMENTS = 10_000
 PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
 APP1, APP14 = 0xE1, 0xEE
@@ -48,9 +50,11 @@ def decode_jpeg(data: bytes) -> Picture:
         Refused: made to keep a decoder busy.
     """
     head = _head(data)
-    if head.progressive and (scans := data.count(START_OF_SCAN)) > MAX_SCANS:
-        raise Refused(f"needed at most {MAX_SCANS} scans, got a JPEG with {scans}; encode it anew")
-    if simplejpeg.decode_jpeg_header(data)[2] in ("CMYK", "YCCK"):
+    height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+    allowed = min(MAX_SCANS, max(20, MAX_SCANNED // (width * height)))
+    if head.progressive and (scans := data.count(START_OF_SCAN)) > allowed:
+        raise Refused(f"needed at most {allowed} scans, got a JPEG with {scans}; encode it anew")
+    if colours in ("CMYK", "YCCK"):
         inks = simplejpeg.decode_jpeg(data, "CMYK")
         # libjpeg-turbo's own way to RGB rounds otherwise; Adobe writes inks inverted
         picture = np.array(Image.fromarray(255 - inks if head.adobe else inks, "CMYK").convert("RGB"))

@@ -11,6 +11,8 @@ Outside the region of interest (map value -inf) the picture is dimmed and hatche
 """
 
 import io
+import os
+import threading
 from pathlib import Path
 from typing import NamedTuple
 
@@ -119,10 +121,26 @@ class OverlayFolder:
         record = message.record
         topic = "".join(c if c.isalnum() or c in "-_." else "_" for c in record.topic).lstrip(".") or "_"
         folder = self._folder / topic / f"{record.partition}-{record.offset // 1000:06d}"
-        folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{record.partition}-{record.offset:09d}.jpg"
-        Image.fromarray(draw_overlay(picture, inspection)).save(path, quality=88)
+        _write(path, overlay_jpeg(picture, inspection, quality=88))
         return str(path)
+
+
+def _write(path: Path, data: bytes) -> None:
+    """All of the file or, on a full disk, nothing of it."""
+    # two scorers may draw one picture, when partitions change hands
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        try:
+            unfinished.write_bytes(data)
+        except FileNotFoundError:  # retention took the empty folder away at this moment
+            path.parent.mkdir(parents=True, exist_ok=True)
+            unfinished.write_bytes(data)
+        unfinished.replace(path)
+    except OSError:
+        unfinished.unlink(missing_ok=True)
+        raise
 
 
 def _resize(picture: Picture, width: int, height: int) -> UInt8[np.ndarray, "drawn_height drawn_width 3"]:

@@ -16,6 +16,7 @@ from rich.markup import escape
 from stream_ad.app import App
 from stream_ad.commands.common import ERROR, ConfigOption, coloured, config_path, err, log_to_terminal, open_app, out
 from stream_ad.commands.operations import Operations, log_results, say, start_log
+from stream_ad.commands.retention import sweeping
 from stream_ad.commands.score import COLOURS
 from stream_ad.domain.result import InspectionResult
 
@@ -73,7 +74,7 @@ def run_stream(app: App, operations: Operations, stop: threading.Event, idle: fl
 
     kafka = settings.stream.source == "kafka"
     where = f"topic {settings.kafka.topic} at {settings.kafka.bootstrap}" if kafka else f"folder {settings.inbox}"
-    with operations.open(), app.stream(on_batch=told) as stream:
+    with operations.open(), app.stream(on_batch=told) as stream, sweeping(app):
         operations.watch(stream)
         say(app, f"bank {stream.health.bank_version}, {app.backbone.spec}", console)
         if caveat := app.backbone.caveat:
