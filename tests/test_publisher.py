@@ -1,7 +1,9 @@
 """The camera's side: every picture of a folder becomes one message that says what it is."""
 
 import hashlib
+import re
 import threading
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from stream_ad.adapters.clock import SystemClock
 from stream_ad.adapters.folder_scan import picture_files
 from stream_ad.adapters.in_memory import ManualClock
 from stream_ad.adapters.kafka_producer import KafkaProducerOptions
-from stream_ad.adapters.publisher import PublishOptions, message_of, publish
+from stream_ad.adapters.publisher import PublishOptions, _Shutter, message_of, publish
 from stream_ad.adapters.references import FileReferences
 from stream_ad.domain.message import ImageMessage, Record
 from stream_ad.errors import ConfigError, NoImages, Unavailable
@@ -128,3 +130,43 @@ def test_the_rate_is_kept(folder, bootstrap, topic):
     options = PublishOptions(topic=topic, rate=2.0)
     publish(folder, KafkaProducerOptions(bootstrap=bootstrap), options, clock=clock, stop=threading.Event())
     assert (clock.now() - began).total_seconds() == pytest.approx(1.5)
+
+
+@pytest.mark.needs_broker
+def test_a_camera_that_is_played_takes_each_picture_now_and_keeps_its_beat(folder, bootstrap, topic):
+    (folder / "1.png").write_bytes(png(1))
+    clock, stop = ManualClock(), threading.Event()
+    began = clock.now()
+
+    def on_sent(name: str, count: int) -> None:
+        clock.sleep(0.3)  # what sending took
+        if count == 5:
+            stop.set()
+
+    options = PublishOptions(topic=topic, rate=2.0, loop=True, trace=True)
+    producer = KafkaProducerOptions(bootstrap=bootstrap)
+    assert publish(folder, producer, options, clock=clock, stop=stop, on_sent=on_sent) == 5
+    headers = [dict(record.headers) for record in read_all(bootstrap, topic, 5)]
+    taken = [datetime.fromisoformat(one["ce_time"].decode()) - began for one in headers]
+    assert [one.total_seconds() for one in taken] == pytest.approx([0.0, 0.5, 1.0, 1.5, 2.0], abs=0.01)
+    # again and again the same two files, and each time another picture with a trace of its own
+    assert len({one["ce_subject"] for one in headers}) == 2
+    assert len({one["ce_id"] for one in headers}) == 5
+    assert len({one["traceparent"] for one in headers}) == 5
+    assert all(re.fullmatch(rb"00-[0-9a-f]{32}-[0-9a-f]{16}-01", one["traceparent"]) for one in headers)
+
+
+def test_a_camera_that_was_held_up_does_not_make_up_for_an_hour():
+    clock = ManualClock()
+    shutter = _Shutter(clock, 1.0, threading.Event())
+    assert shutter.next() == clock.now()
+    clock.sleep(3600.0)
+    began = clock.now()
+    for _ in range(4):
+        shutter.next()
+    assert (clock.now() - began).total_seconds() == pytest.approx(2.0)
+
+
+def test_a_folder_is_not_played_and_watched_at_once(folder):
+    with pytest.raises(ConfigError, match="got both"):
+        send(folder, "127.0.0.1:1", watch=True, loop=True)

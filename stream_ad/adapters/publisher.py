@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import mimetypes
+import secrets
 import threading
 import uuid
 from collections.abc import Callable
@@ -27,8 +28,13 @@ class PublishOptions:
     camera: str | None = None
     #: id of the product that the pictures are declared to show
     product: str | None = None
-    #: pictures a second; None: as fast as the broker takes them
+    #: pictures a second, taken now as a camera takes them; None: as fast as the broker takes them, taken when the file
+    #: was written
     rate: float | None = None
+    #: the folder again and again, each time as new pictures
+    loop: bool = False
+    #: start a W3C trace with each picture
+    trace: bool = False
     #: keep going with files that come later
     watch: bool = False
     #: larger files are sent as a reference; 0 sends every one so
@@ -49,60 +55,91 @@ def publish(
 ) -> int:
     """How many pictures were sent; `on_sent` is told each name and the count so far. Oldest file first.
 
-    A file is sent once in a run, and again when it changed. References are absolute file:// paths: scorers must see
-    the folder under the same path and allow it.
+    A file is sent once in a run (unless in a loop), and again when it changed. References are absolute file:// paths:
+    scorers must see the folder under the same path and allow it.
 
     Raises:
         NoImages: there is no picture in the folder, and `watch` is off.
-        ConfigError: the folder is missing, or the rate is not above zero.
-        Unavailable: the broker is away; with `watch` only before the first picture, afterwards it is waited for.
+        ConfigError: the folder is missing, the rate is not above zero, or both `loop` and `watch` are asked for.
+        Unavailable: the broker is away; with `watch` or `loop` only before the first picture, afterwards it is waited
+            for.
         DataError: a picture is larger than the broker allows.
     """
     if options.rate is not None and options.rate <= 0:
         raise ConfigError(f"needed a rate above 0 pictures a second, got {options.rate}")
+    if options.loop and options.watch:
+        raise ConfigError("needed either a folder to play again and again or one to watch, got both")
     if not directory.is_dir():
         raise ConfigError(f"needed a folder of pictures, there is none at {directory}")
-    scan = FolderScan(directory, settle_s=options.settle_s)
-    safe, sent, due = SafeProducer(producer), set[Found](), clock.now()
+    scan, shutter = FolderScan(directory, settle_s=options.settle_s), _Shutter(clock, options.rate, stop)
+    safe, sent, count = SafeProducer(producer), set[Found](), 0
     try:
         while not stop.is_set():
             complete = scan.complete(clock.now()) if options.watch else sorted(picture_files(directory))
-            new = [file for file in complete if file not in sent]
             if not complete and not options.watch:
                 raise NoImages(f"needed .png, .jpg, .bmp, .tif or .webp pictures in {directory}, found none")
-            for file in new:
-                _sleep_until(due, clock, stop)
+            for file in complete:
+                if file in sent and not options.loop:
+                    continue
+                taken_at = shutter.next()
                 if stop.is_set() or not _send(
-                    safe, directory, file, options, patient=bool(sent), clock=clock, stop=stop
+                    safe, directory, file, options, taken_at, patient=bool(count), clock=clock, stop=stop
                 ):
                     break
                 sent.add(file)
-                due = clock.now() + timedelta(seconds=1 / options.rate if options.rate else 0)
+                count += 1
                 if on_sent is not None:
-                    on_sent(file.path, len(sent))
-            if not options.watch:
+                    on_sent(file.path, count)
+            if not options.watch and not options.loop:
                 break
-            _sleep_until(clock.now() + timedelta(seconds=options.scan_every_s), clock, stop)
+            if options.watch:
+                _sleep_until(clock.now() + timedelta(seconds=options.scan_every_s), clock, stop)
     finally:
         safe.close()
-    return len(sent)
+    return count
 
 
-def message_of(directory: Path, file: Found, data: bytes, options: PublishOptions) -> Outgoing:
-    """A picture as a message. Its id depends on name and content alone, so a repeat can be told."""
+class _Shutter:
+    """A camera's beat: it does not drift by what sending takes, and makes up for at most a second of a hold-up."""
+
+    def __init__(self, clock: Clock, rate: float | None, stop: threading.Event) -> None:
+        self._clock, self._stop, self._rate = clock, stop, rate
+        self._due = clock.now()
+
+    def next(self) -> datetime | None:
+        """Wait for the next beat; when the picture was taken. None: there is no beat."""
+        if self._rate is None:
+            return None
+        due = self._due = max(self._due, self._clock.now() - timedelta(seconds=1))
+        _sleep_until(due, self._clock, self._stop)
+        self._due = due + timedelta(seconds=1 / self._rate)
+        return self._clock.now()
+
+
+def message_of(
+    directory: Path, file: Found, data: bytes, options: PublishOptions, taken_at: datetime | None = None
+) -> Outgoing:
+    """A picture as a message, taken when its file was written, or at `taken_at`.
+
+    Its id depends on camera, name and content alone, so a repeat can be told; in a loop on the time too.
+    """
     sha256 = hashlib.sha256(data).hexdigest()
     camera = options.camera or (file.path.split("/", 1)[0] if "/" in file.path else None)
+    time = (taken_at or datetime.fromtimestamp(file.modified_ns / 1e9, UTC)).isoformat()
+    again = f"@{time}" if options.loop else ""
     headers = {
         "ce_specversion": "1.0",
-        "ce_id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{camera or ''}/{file.path}#{sha256}")),
+        "ce_id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{camera or ''}/{file.path}#{sha256}{again}")),
         "ce_source": "stream-ad/publish",
         "ce_type": "stream-ad.image/1",
         "ce_subject": file.path,
-        "ce_time": datetime.fromtimestamp(file.modified_ns / 1e9, UTC).isoformat(),
+        "ce_time": time,
         "content-type": mimetypes.guess_type(file.path)[0] or "application/octet-stream",
         "sha256": sha256,
     }
     headers |= {name: text for name, text in (("camera", camera), ("product", options.product)) if text}
+    if options.trace:
+        headers["traceparent"] = f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
     inline = len(data) <= options.reference_above_bytes
     if not inline:
         headers["ce_dataref"] = (directory / file.path).resolve().as_uri()
@@ -119,13 +156,14 @@ def _send(
     directory: Path,
     file: Found,
     options: PublishOptions,
+    taken_at: datetime | None,
     *,
     patient: bool,
     clock: Clock,
     stop: threading.Event,
 ) -> bool:
     try:
-        message = message_of(directory, file, (directory / file.path).read_bytes(), options)
+        message = message_of(directory, file, (directory / file.path).read_bytes(), options, taken_at)
     except OSError as error:
         log.warning("%s was left out: %s", file.path, error.strerror)
         return True
@@ -134,7 +172,7 @@ def _send(
             producer.send([message])
             return True
         except Unavailable as error:
-            if not (options.watch and patient):
+            if not ((options.watch or options.loop) and patient):
                 raise
             log.warning("%s is sent again in %s s: %s", file.path, options.retry_s, error)
             _sleep_until(clock.now() + timedelta(seconds=options.retry_s), clock, stop)

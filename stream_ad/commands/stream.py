@@ -121,8 +121,20 @@ def publish(
         str | None, typer.Option("--product", metavar="ID", help="Declare that all of them show this product.")
     ] = None,
     rate: Annotated[
-        float | None, typer.Option("--rate", help="Pictures a second. Default: as fast as the broker takes them.")
+        float | None,
+        typer.Option(
+            "--rate",
+            metavar="N",
+            help="Play the folder like a camera: N pictures a second, each said to be taken as it is sent. Default: as"
+            " fast as the broker takes them, taken when the file was written.",
+        ),
     ] = None,
+    loop: Annotated[
+        bool, typer.Option("--loop", help="Play the folder again and again, each time as new pictures, until stopped.")
+    ] = False,
+    trace: Annotated[
+        bool, typer.Option("--trace", help="Start a W3C trace with each picture (header traceparent).")
+    ] = False,
     reference_above_mb: Annotated[
         float | None,
         typer.Option(
@@ -146,6 +158,8 @@ def publish(
         camera=camera,
         product=product,
         rate=rate,
+        loop=loop,
+        trace=trace,
         watch=watch,
         reference_above_bytes=round(largest_mb * 1024**2),
         settle_s=app.settings.stream.settle_s,
