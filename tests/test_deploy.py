@@ -172,6 +172,7 @@ def everything(place: Path) -> Iterator[str]:
     metrics = StreamMetrics(registry, clock, max_tasks=10)
     scorer = Scorer()
     scorer.health.lag = {("images", 0): 4}
+    scorer.counters.left_out["mqtt"] = 0
     metrics.watch(scorer)
     metrics.on_batch(Batch([result(1.0, captured_at=NOON)], seconds={"model": 0.2}))
     worker = WorkerMetrics(registry, clock, count_jobs=lambda: {JobState.QUEUED: 1})

@@ -1,5 +1,6 @@
 """What a scorer and a worker tell Prometheus, read over HTTP as Prometheus reads it."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -8,7 +9,7 @@ from datetime import datetime, timedelta
 import pytest
 from prometheus_client import CollectorRegistry
 
-from stream_ad.adapters.in_memory import ManualClock
+from stream_ad.adapters.in_memory import InMemorySink, ManualClock
 from stream_ad.adapters.ops_server import OpsServer
 from stream_ad.adapters.telemetry import COUNTERS, ProcessMetrics, StreamMetrics, WorkerMetrics
 from stream_ad.domain.job import JobState
@@ -17,6 +18,7 @@ from stream_ad.domain.task import TaskId
 from stream_ad.errors import Unavailable
 from stream_ad.services.streaming import Counters
 from tests.ops_kit import NOON, Batch, Scorer, result, scrape
+from tests.stream_kit import Line
 
 
 @contextmanager
@@ -99,6 +101,22 @@ def test_the_lag_of_a_partition_that_went_to_another_scorer_is_no_longer_told(pl
     assert 'stream_ad_lag_records{partition="0",topic="images"}' in plant.samples()
     plant.scorer.health.lag = {}
     assert not [name for name in plant.samples() if name.startswith("stream_ad_lag_records")]
+
+
+def test_a_sink_that_takes_nothing_is_told_by_its_name():
+    line, stop = Line(), threading.Event()
+    line.put(200)
+    mqtt, topic = InMemorySink("mqtt"), InMemorySink("kafka")
+    mqtt.away = True
+    stream = line.stream(sinks=[mqtt, topic])
+    stream.run(stop, idle_s=3.0)
+    plant = Plant()
+    plant.metrics.watch(stream)
+    samples = plant.samples()
+    assert samples['stream_ad_sink_away{sink="mqtt"}'] == 1
+    assert samples['stream_ad_sink_away{sink="kafka"}'] == 0
+    assert samples['stream_ad_left_out_total{sink="mqtt"}'] == 0
+    assert samples["stream_ad_scored_total"] == 1
 
 
 def test_stages_batches_and_latencies_are_timed(plant):

@@ -57,6 +57,14 @@ COUNTERS: tuple[tuple[str, str, str, str | None, Sequence[str]], ...] = (
         ("source", "reference", "database", "disk", "commit", "bank", "relay"),
     ),
     ("overlays_failed", "overlays_failed", "Overlays that could not be drawn or kept; their verdicts stand.", None, ()),
+    (
+        "stalls",
+        "source_stalls",
+        "Times that the source, silent while records waited, was opened anew.",
+        None,
+        (),
+    ),
+    ("left_out", "left_out", "Messages that a sink will never get, by sink.", "sink", ()),
     ("bank_swaps", "bank_swaps", "Banks taken while running.", None, ()),
 )
 AWAY = ("source", "database", "disk", "reference")
@@ -84,6 +92,8 @@ class StreamHealth(Protocol):
     def in_flight(self) -> int: ...
     @property
     def lag(self) -> Mapping[tuple[str, int], int]: ...
+    @property
+    def sinks_away(self) -> Mapping[str, datetime]: ...
     @property
     def draining(self) -> bool: ...
 
@@ -192,7 +202,7 @@ class StreamMetrics(Collector):
     def collect(self) -> Iterator[Metric]:
         if self._watched is not None:
             yield from self._of_counters(self._watched.counters)
-            yield from self._of_health(self._watched.health)
+            yield from self._of_health(self._watched.health, self._watched.counters.left_out)
         yield from self._of_tasks()
 
     def _of_counters(self, counters: Any) -> Iterator[Metric]:
@@ -209,7 +219,7 @@ class StreamMetrics(Collector):
             (self._clock.now() - committed).total_seconds(),
         )
 
-    def _of_health(self, health: StreamHealth) -> Iterator[Metric]:
+    def _of_health(self, health: StreamHealth, sinks: Iterable[str]) -> Iterator[Metric]:
         now, batch_since = self._clock.now(), health.batch_since
         yield _gauge("loop_age_seconds", "Since the loop last went round.", (now - health.ticked_at).total_seconds())
         yield _gauge(
@@ -221,6 +231,10 @@ class StreamMetrics(Collector):
         for what in AWAY:
             waiting.add_metric([what], what == health.waiting_for)
         yield waiting
+        gone = GaugeMetricFamily("stream_ad_sink_away", "1 while a sink takes nothing.", labels=("sink",))
+        for sink in [*sinks]:
+            gone.add_metric([sink], sink in health.sinks_away)
+        yield gone
         yield _gauge("assigned", "1 while the source gives this scorer something to read.", health.assigned)
         yield _gauge("bank_version", "The bank that judges.", health.bank_version)
         yield _gauge("buffered_records", "Records fetched and not yet with the model.", health.buffered)

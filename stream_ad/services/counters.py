@@ -25,6 +25,10 @@ class Counters:
     late: int = 0
     #: waits for what was away, by "source", "reference", "database", "commit", "bank", "disk"
     retries: Counter[str] = field(default_factory=Counter)
+    #: times that the source was silent while records waited, and was opened anew
+    stalls: int = 0
+    #: messages that a sink will never get, by sink
+    left_out: Counter[str] = field(default_factory=Counter)
     overlays_failed: int = 0
     bank_swaps: int = 0
     last_commit_at: datetime | None = None

@@ -24,5 +24,7 @@ class Health:
     in_flight: int = 0
     #: records waiting in the source, by (topic, partition), as far as known
     lag: Mapping[tuple[str, int], int] = field(default_factory=dict)
+    #: sinks that take nothing now, and since when; they hold up nobody
+    sinks_away: Mapping[str, datetime] = field(default_factory=dict)
     #: whether the stream was asked to stop and finishes what it has in hand
     draining: bool = False

@@ -19,7 +19,7 @@ by its row; what was not relayed is still in the outbox.
 import logging
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
@@ -246,12 +246,18 @@ class Stream:
         if lost := self._source.lost():
             self._release(self._forget(lost))
         health.assigned = self._source.assigned
+        self.counters.stalls = getattr(self._source, "stalls", 0)  # a folder has none
+        self._look_at_sinks()
         health.bank_version = self._judge.bank_version
         outside = (*self._polled, *self._suspects)
         health.buffered = len(self._intake) + len(outside)
         health.buffered_bytes = self._intake.waiting.bytes + sum(arrival.size for arrival in outside)
         health.in_flight = sum(len(work.batch) for work in self._works)
         health.waiting_for = self._waits_for(now)
+
+    def _look_at_sinks(self) -> None:
+        self.health.sinks_away = self._relay.away
+        self.counters.left_out = Counter(self._relay.left_out)
 
     def _waits_for(self, now: datetime) -> str | None:
         if self._disk_full:
@@ -593,6 +599,7 @@ class Stream:
             self.counters.relayed += sum(future.result() for future in futures if future.done())
             self.counters.abandoned = not all(future.done() for future in futures)
             self._relaying = None
+            self._look_at_sinks()
 
     def _save_what_was_judged(self) -> None:
         """Before a failure is told: what went well before it is kept."""
