@@ -14,6 +14,7 @@ from stream_ad.commands.bench import bench
 from stream_ad.commands.bench_robustness import robustness
 from stream_ad.commands.common import ERROR, SESSION, ConfigOption, Session, err
 from stream_ad.commands.demo import demo
+from stream_ad.commands.dlq import dlq
 from stream_ad.commands.doctor import doctor
 from stream_ad.commands.jobs import jobs, worker
 from stream_ad.commands.report import report
@@ -70,6 +71,7 @@ cli.command(rich_help_panel=INSPECT)(score)
 cli.command(rich_help_panel=INSPECT)(stream.serve)
 cli.command(rich_help_panel=INSPECT)(stream.publish)
 cli.command(rich_help_panel=INSPECT)(stream.up)
+cli.add_typer(dlq, name="dlq", rich_help_panel=INSPECT)
 cli.command(rich_help_panel=INSPECT)(schema)
 cli.add_typer(report, name="report", rich_help_panel=INSPECT)
 cli.command(rich_help_panel=INSPECT)(retention)

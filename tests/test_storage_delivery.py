@@ -146,6 +146,32 @@ def test_a_message_about_no_record_is_always_sent(results: ResultRepository) -> 
     assert sent(results) == [("a", b"new"), ("b", b"{}")]
 
 
+def test_a_letter_that_was_sent_again_is_no_longer_open(results: ResultRepository) -> None:
+    results.save_batch([], [dead_letter(0), dead_letter(1), dead_letter(2, stage="crash")], [])
+    assert results.open_dead_letters() == [record(offset).place for offset in range(3)]
+    assert results.retried(record(1).place, after(60))
+    assert not results.retried(record(1).place, after(61))
+    assert not results.retried(record(9).place, after(61))
+    assert [letter.record.offset for letter in results.dead_letters(9, open_only=True)] == [2, 0]
+    assert [letter.retried_at for letter in results.dead_letters(9)] == [None, after(60), None]
+    assert results.open_dead_letters() == [record(0).place, record(2).place]
+    assert results.open_dead_letters("crash") == [record(2).place]
+    assert [letter.record.offset for letter in results.dead_letters(9, stage="decode")] == [1, 0]
+    assert results.dead_letter(record(1).place) == dead_letter(1, retried_at=after(60))
+    assert results.dead_letter(record(9).place) is None
+
+
+def test_a_record_whose_letter_was_sent_again_may_come_to_another_end(results: ResultRepository) -> None:
+    results.save_batch([], [dead_letter(0), dead_letter(1)], [told(0, b"old")])
+    for offset in range(2):
+        results.retried(record(offset).place, NOON)
+    assert results.begin([record(0), record(1)], NOON) == [FRESH, FRESH]
+    results.save_batch([result(0)], [dead_letter(1, "again")], [told(0, b"new")])
+    assert results.recent(9) == [result(0)]
+    assert results.dead_letters(9) == [dead_letter(1, "again")]
+    assert sent(results) == [("result:images/0/0", b"new")]
+
+
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(batches=st.lists(st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=4), max_size=5))
 def test_every_record_is_there_once_as_what_it_came_to_first(

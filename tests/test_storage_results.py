@@ -126,6 +126,19 @@ def test_files_wait_until_they_are_done(database: Database) -> None:
     assert files.pending("line2", 10) == [(0, "0.png", "00")]
 
 
+def test_a_file_that_is_given_again_comes_last_and_only_when_it_was_done(database: Database) -> None:
+    files = database.files
+    files.register("line1", [(f"{number}.png", "00") for number in range(3)], NOON)
+    files.done("line1", 2)
+    assert files.again("line1", 2) is None
+    assert files.again("line1", 7) is None
+    assert files.again("line2", 0) is None
+    assert files.again("line1", 0) == 3
+    assert files.again("line1", 0) is None
+    assert files.pending("line1", 10) == [(2, "2.png", "00"), (3, "0.png", "00")]
+    assert files.register("line1", [("0.png", "00"), ("new.png", "00")], NOON) == [3, 4]
+
+
 def test_a_file_name_that_is_not_utf8_survives(database: Database) -> None:
     odd = "Geh\udce4use.png"
     assert database.files.register("line1", [(odd, "00")], NOON) == [0]

@@ -249,9 +249,29 @@ class InMemoryResults:
         self._check()
         return sorted(self.results.values(), key=lambda result: result.scored_at, reverse=True)[:limit]
 
-    def dead_letters(self, limit: int) -> list[DeadLetter]:
+    def dead_letters(self, limit: int, *, open_only: bool = False, stage: str | None = None) -> list[DeadLetter]:
         self._check()
-        return sorted(self.letters.values(), key=lambda letter: letter.at, reverse=True)[:limit]
+        chosen = [
+            letter
+            for letter in self.letters.values()
+            if not (open_only and letter.retried_at) and stage in (None, letter.stage)
+        ]
+        return sorted(chosen, key=lambda letter: letter.at, reverse=True)[:limit]
+
+    def open_dead_letters(self, stage: str | None = None) -> list[Place]:
+        letters = self.dead_letters(len(self.letters), open_only=True, stage=stage)
+        return [letter.record.place for letter in sorted(letters, key=lambda letter: letter.at)]
+
+    def dead_letter(self, place: Place) -> DeadLetter | None:
+        self._check()
+        return self.letters.get(place)
+
+    def retried(self, place: Place, at: datetime) -> bool:
+        letter = self.dead_letter(place)
+        if letter is None or letter.retried_at is not None:
+            return False
+        self.letters[place] = replace(letter, retried_at=at)
+        return True
 
     def _check(self) -> None:
         if self.away:
@@ -268,7 +288,8 @@ class InMemoryLedger:
     """`domain.ports.FileLedger` in a list."""
 
     def __init__(self) -> None:
-        self._files: dict[str, list[tuple[str, str]]] = defaultdict(list)
+        # None: the file has a later offset now
+        self._files: dict[str, list[tuple[str, str] | None]] = defaultdict(list)
         self._done: dict[str, int] = defaultdict(int)
 
     def register(self, topic: str, files: Sequence[tuple[str, str]], at: datetime) -> list[int]:
@@ -279,14 +300,22 @@ class InMemoryLedger:
         return [known.index(file) for file in files]
 
     def pending(self, topic: str, limit: int) -> list[tuple[int, str, str]]:
-        files = list(enumerate(self._files[topic]))[self._done[topic] :]
-        return [(offset, path, sha256) for offset, (path, sha256) in files[:limit]]
+        files = [(offset, *file) for offset, file in enumerate(self._files[topic]) if file is not None]
+        return [file for file in files if file[0] >= self._done[topic]][:limit]
 
     def known(self, topic: str) -> set[tuple[str, str]]:
-        return set(self._files[topic])
+        return {file for file in self._files[topic] if file is not None}
 
     def done(self, topic: str, up_to: int) -> None:
         self._done[topic] = max(self._done[topic], up_to)
+
+    def again(self, topic: str, offset: int) -> int | None:
+        files = self._files[topic]
+        if offset >= min(self._done[topic], len(files)) or files[offset] is None:
+            return None
+        files.append(files[offset])
+        files[offset] = None
+        return len(files) - 1
 
 
 class InMemoryBanks:

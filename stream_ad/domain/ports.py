@@ -296,12 +296,24 @@ class ResultRepository(Protocol):
         """The latest results, newest first."""
         ...
 
-    def dead_letters(self, limit: int) -> list[DeadLetter]: ...
+    def dead_letters(self, limit: int, *, open_only: bool = False, stage: str | None = None) -> list[DeadLetter]:
+        """The latest, newest first; those that were sent again too, unless `open_only`; of all stages, or one."""
+        ...
+
+    def open_dead_letters(self, stage: str | None = None) -> list[Place]:
+        """Where the open ones are, oldest first; of all stages, or one."""
+        ...
+
+    def dead_letter(self, place: Place) -> DeadLetter | None: ...
+
+    def retried(self, place: Place, at: datetime) -> bool:
+        """Note that the record was sent again, so its letter is no longer open. False: it was not open any more."""
+        ...
 
 
 @runtime_checkable
 class FileLedger(Protocol):
-    """Gives every file of a watched folder, by (path, sha256), an offset that never changes."""
+    """Gives every file of a watched folder, by (path, sha256), an offset, which only `again` changes."""
 
     def register(self, topic: str, files: Sequence[tuple[str, str]], at: datetime) -> list[int]:
         """Offsets of (path, sha256) pairs, new or known, in order."""
@@ -317,4 +329,8 @@ class FileLedger(Protocol):
 
     def done(self, topic: str, up_to: int) -> None:
         """Every offset below `up_to` is done."""
+        ...
+
+    def again(self, topic: str, offset: int) -> int | None:
+        """Give a file that is done the next free offset, so that it is read again; None: there is no such file."""
         ...

@@ -84,10 +84,14 @@ def dead_letter_message(letter: DeadLetter) -> OutboxMessage:
             "__connect.errors.partition": str(record.partition).encode(),
             "__connect.errors.offset": str(record.offset).encode(),
             "__connect.errors.connector.name": b"stream-ad",
+            "__connect.errors.task.id": b"0",  # readers of these headers expect a number
             "__connect.errors.stage": letter.stage.encode(),
+            "__connect.errors.class.name": f"stream_ad.{letter.stage}".encode(),
             "__connect.errors.exception.class.name": letter.error_class.encode(),
-            "__connect.errors.exception.message": letter.reason.encode(errors="replace"),
+            "__connect.errors.exception.message": _bytes(letter.reason),
+            **({"__connect.errors.exception.stacktrace": _bytes(letter.trace)} if letter.trace else {}),
             "stream_ad.id": _id("dead-letter", record).encode(),
+            "stream_ad.attempts": str(letter.attempts).encode(),
         },
         place=record.place,
     )
@@ -96,6 +100,10 @@ def dead_letter_message(letter: DeadLetter) -> OutboxMessage:
 def outbox_of(results: Sequence[InspectionResult], letters: Sequence[DeadLetter]) -> list[OutboxMessage]:
     """Everything one batch has to say."""
     return [*map(result_message, results), *map(dead_letter_message, letters)]
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode(errors="replace")
 
 
 def _id(kind: str, of: Any) -> str:

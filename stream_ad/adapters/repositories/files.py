@@ -1,9 +1,10 @@
-"""The ledger that makes a folder a stream: every file gets an offset that never changes."""
+"""The ledger that makes a folder a stream: every file gets an offset."""
 
 from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import func, insert, literal, select, tuple_, update
+from sqlalchemy.orm import Session
 
 from stream_ad.adapters.column_types import PathText
 from stream_ad.adapters.database import Transactions
@@ -22,8 +23,7 @@ class SqlFileLedger:
         if not files:
             return []
         with self._transactions.write() as session:
-            if session.get_bind().dialect.name == "postgresql":  # SQLite has one writer anyway
-                session.execute(select(func.pg_advisory_xact_lock(func.hashtext(literal(topic, PathText())))))
+            _one_writer(session, topic)
             wanted = list(dict.fromkeys(files))
             offsets: dict[tuple[str, str], int] = {}
             for start in range(0, len(wanted), CHUNK):
@@ -34,11 +34,9 @@ class SqlFileLedger:
                     )
                 ):
                     offsets[path, sha256] = offset
-            last = session.scalars(select(func.max(FileRow.offset)).where(FileRow.topic == topic)).one()
             new = [file for file in wanted if file not in offsets]
-            first = 0 if last is None else last + 1
-            offsets.update({file: offset for offset, file in enumerate(new, first)})
             if new:
+                offsets.update({file: offset for offset, file in enumerate(new, _next_free(session, topic))})
                 session.execute(
                     insert(FileRow),
                     [
@@ -78,3 +76,29 @@ class SqlFileLedger:
                 .values(done=True)
                 .execution_options(synchronize_session=False)
             )
+
+    def again(self, topic: str, offset: int) -> int | None:
+        with self._transactions.write() as session:
+            _one_writer(session, topic)
+            row = session.get(FileRow, (topic, offset))
+            if row is None or not row.done:
+                return None
+            # its old offset is behind the source, which would never come back to it
+            next_free = _next_free(session, topic)
+            session.execute(
+                update(FileRow)
+                .where(FileRow.topic == topic, FileRow.offset == offset)
+                .values(offset=next_free, done=False)
+                .execution_options(synchronize_session=False)
+            )
+            return next_free
+
+
+def _one_writer(session: Session, topic: str) -> None:
+    if session.get_bind().dialect.name == "postgresql":  # SQLite has one writer anyway
+        session.execute(select(func.pg_advisory_xact_lock(func.hashtext(literal(topic, PathText())))))
+
+
+def _next_free(session: Session, topic: str) -> int:
+    last = session.scalars(select(func.max(FileRow.offset)).where(FileRow.topic == topic)).one()
+    return 0 if last is None else last + 1

@@ -178,13 +178,39 @@ class SqlResultRepository:
         with self._transactions.read() as session:
             return [_result(row) for row in session.scalars(newest.limit(limit))]
 
-    def dead_letters(self, limit: int) -> list[DeadLetter]:
-        """The latest, newest first."""
+    def dead_letters(self, limit: int, *, open_only: bool = False, stage: str | None = None) -> list[DeadLetter]:
         newest = select(DeadLetterRow).order_by(
             DeadLetterRow.at.desc(), DeadLetterRow.topic, DeadLetterRow.partition, DeadLetterRow.offset.desc()
         )
+        if open_only:
+            newest = newest.where(DeadLetterRow.retried_at.is_(None))
+        if stage is not None:
+            newest = newest.where(DeadLetterRow.stage == stage)
         with self._transactions.read() as session:
             return [_dead_letter(row) for row in session.scalars(newest.limit(limit))]
+
+    def open_dead_letters(self, stage: str | None = None) -> list[Place]:
+        row = DeadLetterRow
+        oldest = select(row.topic, row.partition, row.offset).where(row.retried_at.is_(None))
+        if stage is not None:
+            oldest = oldest.where(row.stage == stage)
+        with self._transactions.read() as session:
+            rows = session.execute(oldest.order_by(row.at, row.topic, row.partition, row.offset))
+            return [(topic, partition, offset) for topic, partition, offset in rows]
+
+    def dead_letter(self, place: Place) -> DeadLetter | None:
+        with self._transactions.read() as session:
+            row = session.get(DeadLetterRow, place)
+            return None if row is None else _dead_letter(row)
+
+    def retried(self, place: Place, at: datetime) -> bool:
+        with self._transactions.write() as session:
+            serialise(session, [place])
+            row = session.get(DeadLetterRow, place)
+            if row is None or row.retried_at is not None:
+                return False
+            row.retried_at = at
+            return True
 
 
 def _make_room(session: Session, fates: Mapping[Place, Fate]) -> set[Place]:
