@@ -28,6 +28,7 @@ from stream_ad.domain.ports import Sink
 from stream_ad.domain.result import Verdict
 from stream_ad.errors import ConfigError, DataError, Unavailable
 from stream_ad.services.relay import Relay
+from stream_ad.services.streaming import StreamOptions
 from tests.broker import create_topic, free_port, read_all
 from tests.sink_kit import (
     EVERYTHING,
@@ -435,7 +436,8 @@ def test_a_hanging_webhook_holds_up_neither_verdicts_nor_other_sinks():
     line = StreamLine()
     line.put(10, 20, 200)
     here = InMemorySink("here")
-    line.stream(sinks=[Hanging("hanging"), here]).run(threading.Event(), idle_s=1.0)
+    options = StreamOptions(batch_size=4, linger_s=0.1, drain_s=0.5)
+    line.stream(sinks=[Hanging("hanging"), here], options=options).run(threading.Event(), idle_s=1.0)
     assert line.scores == {0: 10, 1: 20, 2: 200}
     assert len(here.sent) == 3
     let_go.set()

@@ -54,6 +54,17 @@ def test_results_are_published_with_a_stable_id_and_schema():
     assert line.results.outbox(10) == []
 
 
+def test_a_key_names_what_the_settings_say():
+    named = {}
+    for key_names in ("camera", "product", None):
+        line = Line()
+        line.log.append(png(10), key=b"nut")
+        line.stream(options=StreamOptions(key_names=key_names)).run(RUNNING, idle_s=1.0)
+        (result,) = line.results.results.values()
+        named[key_names] = (result.camera, result.declared_product)
+    assert named == {"camera": ("nut", None), "product": (None, "nut"), None: (None, None)}
+
+
 def test_a_bad_picture_is_put_aside_with_its_bytes_and_the_stream_goes_on(caplog):
     line = Line()
     line.put(10)

@@ -13,7 +13,7 @@ from stream_ad.domain.ports import Clock
 from stream_ad.errors import Unavailable
 from stream_ad.services.budget import Budget
 from stream_ad.services.fair_queue import FairQueue
-from stream_ad.services.messages import References, dead_letter, read_message
+from stream_ad.services.messages import KeyNames, References, dead_letter, read_message
 from stream_ad.services.watermark import Partition
 
 T = TypeVar("T")
@@ -42,6 +42,8 @@ class IntakeOptions:
     picture_bytes: int = 1024 * MIB
     #: wait before a reference whose store is away is tried again
     reference_retry_s: float = 1.0
+    #: what a record's key names where no header does
+    key_names: KeyNames = "camera"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -234,7 +236,7 @@ class Intake:
         """In a thread. Raises: Unavailable: the store behind a reference is away; try again."""
         began = time.perf_counter()
         record = arrival.record
-        message = read_message(record, self._references, at=self._clock.now())
+        message = read_message(record, self._references, at=self._clock.now(), key_names=self._options.key_names)
         if isinstance(message, DeadLetter):
             arrival.outcome = message
             return

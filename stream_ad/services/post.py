@@ -132,6 +132,9 @@ class Post:
             except Exception as error:  # a fault of a sink is its own; the others and the scoring go on
                 log.exception("%s failed in a way that it should not", self.name)
                 outcome.error = error
+            except BaseException as error:  # the end of the process is told to whoever waits
+                job.set_exception(error)
+                return
             job.set_result(outcome)
 
     def _send_in_bulk(self, rows: Waiting, outcome: Outcome) -> None:
