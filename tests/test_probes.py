@@ -15,6 +15,7 @@ from stream_ad.errors import ConfigError, Unavailable
 from stream_ad.services.health import Health
 from stream_ad.services.probes import not_alive, not_ready, worker_not_alive, worker_not_ready
 from tests.ops_kit import NOON, ask
+from tests.stream_kit import GreyInspector, Line
 
 STUCK_S = 60.0
 
@@ -57,6 +58,37 @@ def test_a_model_that_hangs_is_started_again_though_the_loop_goes_round():
     (wrong,) = not_alive(hangs, now=later(100), stuck_s=STUCK_S)
     assert "one batch for 61 s" in wrong
     assert not_alive(hangs, now=later(99), stuck_s=STUCK_S) == []
+
+
+def test_a_stream_whose_model_hangs_shows_since_when():
+    line, entered, let_go, stop = Line(), threading.Event(), threading.Event(), threading.Event()
+
+    class Hanging(GreyInspector):
+        def inspect(self, pictures, *, declared, cameras):
+            entered.set()
+            let_go.wait(60)
+            return super().inspect(pictures, declared=declared, cameras=cameras)
+
+    line.put(10)
+    stream = line.stream(inspector=Hanging())
+    runs = threading.Thread(target=stream.run, args=(stop,))
+    runs.start()
+    try:
+        assert entered.wait(60)
+        since = stream.health.batch_since
+        assert since is not None
+        (wrong,) = not_alive(
+            Health(ticked_at=since + timedelta(seconds=61), batch_since=since),
+            now=since + timedelta(seconds=61),
+            stuck_s=STUCK_S,
+        )
+        assert "one batch" in wrong
+    finally:
+        let_go.set()
+        stop.set()
+        runs.join()
+    assert stream.health.batch_since is None
+    assert line.scores == {0: 10}
 
 
 def test_a_scorer_is_ready_with_a_bank_and_a_database_whatever_the_broker_does():
