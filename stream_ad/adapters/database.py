@@ -17,7 +17,18 @@ from stream_ad.adapters.column_types import to_json
 from stream_ad.adapters.tables import REVISION
 from stream_ad.errors import DatabaseError, Unavailable
 
+#: how long a writer waits for another
 BUSY_TIMEOUT_MS = 10_000
+#: for libpq, so that a server that is gone without a word is noticed; the address may say otherwise
+POSTGRESQL_PATIENCE = {
+    "connect_timeout": 10,
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+#: what PostgreSQL answers a writer on a standby
+READ_ONLY = "25006"
 SQLITE_MAGIC = b"SQLite format 3\0"
 
 
@@ -101,7 +112,11 @@ def make_engine(url: str, *, create: bool) -> Engine:
             _check_file(parsed, create=create)
         elif parsed.drivername == "postgresql":
             parsed = parsed.set(drivername="postgresql+psycopg")  # SQLAlchemy 2.0 would look for psycopg2
-        engine = create_engine(parsed, json_serializer=to_json, pool_pre_ping=parsed.get_backend_name() != "sqlite")
+        server = parsed.get_backend_name() == "postgresql"
+        patience = {name: value for name, value in POSTGRESQL_PATIENCE.items() if name not in parsed.query}
+        engine = create_engine(
+            parsed, json_serializer=to_json, pool_pre_ping=server, connect_args=patience if server else {}
+        )
     except exc.ArgumentError as error:
         raise DatabaseError(
             f"database address is not understood: {error}; write e.g. sqlite:///stream-ad.db"
@@ -159,8 +174,9 @@ class Transactions:
             session.begin(),
         ):
             connection = session.connection()  # begins now, not at the first statement
-            if not durable and connection.dialect.name == "postgresql":
-                connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
+            if connection.dialect.name == "postgresql":
+                wait = "" if durable else "; SET LOCAL synchronous_commit = off"
+                connection.exec_driver_sql(f"SET LOCAL lock_timeout = {BUSY_TIMEOUT_MS}{wait}")
             yield session
 
 
@@ -283,6 +299,11 @@ def _explained(engine: Engine, *, running: bool = False) -> Iterator[None]:
             " directory exists and can be written"
         ) from error
     except exc.DatabaseError as error:
+        if running and getattr(error.orig, "sqlstate", None) == READ_ONLY:
+            raise Unavailable(
+                f"database {shown(engine.url)} can only be read now: {error.orig}; a standby that takes over does so"
+                " for a moment"
+            ) from error
         if isinstance(error, exc.IntegrityError | exc.ProgrammingError | exc.DataError | exc.InternalError):
             raise
         raise DatabaseError(
