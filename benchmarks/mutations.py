@@ -30,8 +30,8 @@ from PIL import Image, PngImagePlugin
 
 MAX_PIXELS = 10_000_000
 TIME_LIMIT_S = 10.0
-#: what a child may take beyond what it has when it starts; `decode` promises 20 bytes a pixel
-MEMORY_LIMIT_MB = 20 * MAX_PIXELS / 1024**2 + 64
+#: what a child may take beyond what it has when it starts; `decode` promises 33 bytes a pixel
+MEMORY_LIMIT_MB = 33 * MAX_PIXELS / 1024**2 + 64
 FAULTS = ("error", "crash", "hang", "memory")
 
 

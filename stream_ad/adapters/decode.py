@@ -44,8 +44,8 @@ TWELVE_BITS = 4095
 def decode(data: bytes, *, max_pixels: int = 50_000_000, grey_bits: int | None = None) -> Picture:
     """The one picture in `data`, RGB with 8 bits a channel.
 
-    `grey_bits` is the depth of 16-bit grey files (8 to 16), None: judged file by file. While it works it takes up to 20
-    bytes a pixel, 3 of them for the result; for an ordinary JPEG 3 to 6.
+    `grey_bits` is the depth of 16-bit grey files (8 to 16), None: judged file by file. While it works it takes 3 to 6
+    bytes a pixel for a JPEG, up to 17 for others, and up to 33 with transparency; 3 are the result.
 
     Raises:
         UndecodableImage: not a picture of a known format, damaged, truncated, with several pages, with more than
@@ -176,7 +176,7 @@ def _rgb8(image: Image.Image, grey_bits: int | None) -> Picture:
     if image.mode == "F":
         raise UndecodableImage("needed 8 or 16 bits a channel, got floating-point pixels without a known range")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        image = image.convert("RGBA")
+        image = image if image.mode == "RGBA" else image.convert("RGBA")
         black = Image.new("RGBA", image.size, (0, 0, 0, 255))
         image = Image.alpha_composite(black, image)
     elif image.mode == "L":
