@@ -1,12 +1,15 @@
 """What is sent is there when `send` returns."""
 
 import base64
+import gc
 import hashlib
 import hmac
 import json
 import logging
+import ssl
 import subprocess
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -14,6 +17,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+import trustme
 
 from stream_ad.adapters.in_memory import InMemoryResults, InMemorySink, ManualClock
 from stream_ad.adapters.jsonl_sink import JsonLinesSink
@@ -45,6 +49,7 @@ from tests.sink_kit import (
     receiver,
 )
 from tests.stream_kit import Line as StreamLine
+from tests.wire import Wire
 
 # --- the contract of all sinks
 
@@ -409,6 +414,59 @@ def test_a_message_that_a_broker_never_takes_is_left_out_and_the_others_pass(tmp
     assert results.outbox(10) == []
     assert seen == set(ids([a_result(n) for n in range(15)]))
     assert relay.left_out == {"mqtt": 1}
+
+
+# --- TLS, really spoken: the wire ends it before the broker and the receiver
+
+
+def certified(name: str) -> tuple[trustme.CA, ssl.SSLContext]:
+    """An authority, and a server that it says is called so."""
+    authority, context = trustme.CA(), ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert(name).configure_cert(context)
+    return authority, context
+
+
+@pytest.mark.parametrize("name", ["127.0.0.1", "10.9.8.7"])
+def test_an_mqtt_broker_over_tls_must_be_who_it_says(broker, tmp_path, name):
+    authority, context = certified(name)
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    with (
+        Wire(broker, tls=context) as wire,
+        closing(Subscriber(broker)) as gateway,
+        closing(mqtt(wire.address, tls=True, ca_file=tmp_path / "ca.pem")) as sink,
+    ):
+        if name == "127.0.0.1":
+            sink.send([a_result(1)])
+            assert len(gateway.wait_for(1)) == 1
+        else:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ResourceWarning)  # paho leaves the refused socket to the collector
+                with pytest.raises(Unavailable, match="IP address mismatch") as caught:
+                    sink.send([a_result(1)])
+                del caught
+                gc.collect()
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_webhook_over_tls_needs_an_authority_that_is_known(hook, tmp_path, known):
+    authority, context = certified("127.0.0.1")
+    (authority if known else trustme.CA()).cert_pem.write_to_path(tmp_path / "ca.pem")
+    with Wire(f"127.0.0.1:{hook.port}", tls=context) as wire:
+        sink = webhook(hook, url=f"https://{wire.address}/hook", ca_file=tmp_path / "ca.pem")
+        if known:
+            sink.send([a_result(1)])
+        else:
+            with pytest.raises(Unavailable, match="certificate verify failed"):
+                sink.send([a_result(1)])
+    assert len(hook.requests) == known
+
+
+def test_a_file_of_authorities_that_is_none_is_told_at_the_start(hook, tmp_path):
+    (tmp_path / "ca.pem").write_text("nothing")
+    with pytest.raises(ConfigError, match=r"webhook.ca_file needs PEM certificates"):
+        webhook(hook, ca_file=tmp_path / "ca.pem")
+    with pytest.raises(ConfigError, match=r"mqtt.ca_file needs PEM certificates"):
+        MqttSink(MqttOptions(host="127.0.0.1", tls=True, ca_file=tmp_path / "ca.pem"))
 
 
 def hashed(users: Path) -> Path:

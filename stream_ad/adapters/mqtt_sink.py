@@ -61,6 +61,7 @@ class MqttSink:
     def __init__(self, options: MqttOptions) -> None:
         self._options = options
         self._link: _Link | None = None
+        self._secured()  # better now than at the first verdict
 
     def send(self, messages: Sequence[OutboxMessage]) -> None:
         documents = [one for one in map(document, messages) if one.kind in self._options.send]
@@ -69,7 +70,7 @@ class MqttSink:
         try:
             if self._link is None or self._link.lost:
                 self.close()
-                self._link = _Link(self._options)
+                self._link = _Link(self._options, self._secured())
             self._link.publish(documents)
         except Unavailable:
             self.close()  # or what is still on its way would be sent once more when the broker comes back
@@ -80,11 +81,21 @@ class MqttSink:
             self._link.close()
             self._link = None
 
+    def _secured(self) -> ssl.SSLContext | None:
+        if not self._options.tls:
+            return None
+        try:
+            return ssl.create_default_context(cafile=self._options.ca_file)
+        except OSError as error:
+            raise ConfigError(
+                f"mqtt.ca_file needs PEM certificates, {self._options.ca_file} has none: {error}"
+            ) from error
+
 
 class _Link:
     """One connection, from its beginning to its first failure."""
 
-    def __init__(self, options: MqttOptions) -> None:
+    def __init__(self, options: MqttOptions, security: ssl.SSLContext | None) -> None:
         self._options = options
         self._address = f"{options.host}:{options.port}"
         self._news = threading.Condition()
@@ -106,13 +117,8 @@ class _Link:
         if options.username is not None:
             password = options.password_file and read_secret(options.password_file, "mqtt.password_file").decode()
             client.username_pw_set(options.username, password)
-        if options.tls:
-            try:
-                client.tls_set_context(ssl.create_default_context(cafile=options.ca_file))
-            except OSError as error:
-                raise ConfigError(
-                    f"mqtt.ca_file needs PEM certificates, {options.ca_file} has none: {error}"
-                ) from error
+        if security is not None:
+            client.tls_set_context(security)
         try:
             client.connect(options.host, options.port, keepalive=30)
         except (OSError, ValueError) as error:
