@@ -67,12 +67,12 @@ class KafkaSourceOptions:
     session_timeout_ms: int = 45_000
     heartbeat_interval_ms: int = 3_000
     max_partition_fetch_bytes: int = 8 * MIB
-    fetch_max_bytes: int = 32 * MIB
+    fetch_max_bytes: int = 16 * MIB
     reconnect_backoff_max_ms: int = 1_000
     #: how long bootstrapping and leaving may take
     request_timeout_ms: int = 10_000
-    #: an answer that takes longer will not come; the largest fetch must fit into it on a slow line
-    answer_timeout_ms: int = 30_000
+    #: an answer that takes longer will not come; None: what the largest fetch takes at 1 MiB/s, at least 15 s
+    answer_timeout_ms: int | None = None
     #: how long a commit may take; the next one includes it
     commit_timeout_ms: int = 5_000
     #: a name that survives restarts avoids a rebalance at each; must be unique in the group
@@ -205,7 +205,7 @@ class KafkaSource:
                 "max_partition_fetch_bytes": options.max_partition_fetch_bytes,
                 "fetch_max_bytes": options.fetch_max_bytes,
                 "reconnect_backoff_max_ms": options.reconnect_backoff_max_ms,
-                "request_timeout_ms": options.answer_timeout_ms,
+                "request_timeout_ms": options.answer_timeout_ms or _patience_ms(options),
                 "bootstrap_timeout_ms": options.request_timeout_ms,
                 "metadata_max_age_ms": 30_000,  # a topic that was created, or got partitions, shows within this
                 **security,
@@ -297,6 +297,11 @@ class KafkaSource:
         self.stalls += 1
         self._close(FAREWELL_MS)
         raise Unavailable(f"{reason}; connecting to Kafka at {self._options.bootstrap} anew")
+
+
+def _patience_ms(options: KafkaSourceOptions) -> int:
+    largest = max(options.fetch_max_bytes, options.max_partition_fetch_bytes)
+    return max(15_000, round(1000 * largest / MIB))
 
 
 class _Watch:
