@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from paho.mqtt.client import Client
+from paho.mqtt.client import Client, MQTTv5
 from paho.mqtt.enums import CallbackAPIVersion
 
 from stream_ad.adapters.in_memory import ManualClock
@@ -153,7 +153,7 @@ class Subscriber:
         self.properties: list[Any] = []
         self._news = threading.Condition()
         self._subscribed = False
-        self._client = Client(CallbackAPIVersion.VERSION2, protocol=5)
+        self._client = Client(CallbackAPIVersion.VERSION2, protocol=MQTTv5)
         if user is not None:
             self._client.username_pw_set(*user)
         self._client.on_message = self._keep

@@ -4,6 +4,7 @@ import hashlib
 import json
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import jsonschema
 import pytest
@@ -22,7 +23,7 @@ PICTURE = b"encoded picture"
 SHA256 = hashlib.sha256(PICTURE).hexdigest()
 
 
-def record(value: bytes | None, *, key: bytes | None = None, **headers: str | bytes) -> Record:
+def record(value: bytes | None, *, key: Any = None, **headers: str | bytes) -> Record:
     encoded = {name: text.encode() if isinstance(text, str) else text for name, text in headers.items()}
     return Record(topic="t", partition=2, offset=7, key=key, value=value, headers=encoded, timestamp=NOW)
 
