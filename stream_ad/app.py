@@ -395,6 +395,7 @@ class App:
                     picture_bytes=round(settings.picture_mb * 1024**2),
                     max_attempts=settings.max_attempts,
                     drain_s=settings.drain_s,
+                    key_names=settings.key_names,
                 ),
             )
         finally:
