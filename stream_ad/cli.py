@@ -12,6 +12,7 @@ from stream_ad.commands import setup, stream, tasks
 from stream_ad.commands.bank import bank
 from stream_ad.commands.bench import bench
 from stream_ad.commands.bench_robustness import robustness
+from stream_ad.commands.bench_throughput import throughput
 from stream_ad.commands.common import ERROR, SESSION, ConfigOption, Session, err
 from stream_ad.commands.demo import demo
 from stream_ad.commands.dlq import dlq
@@ -76,6 +77,7 @@ cli.command(rich_help_panel=INSPECT)(schema)
 cli.add_typer(report, name="report", rich_help_panel=INSPECT)
 cli.command(rich_help_panel=INSPECT)(retention)
 bench.command()(robustness)
+bench.command()(throughput)
 cli.add_typer(bench, name="bench", rich_help_panel=INSPECT)
 
 

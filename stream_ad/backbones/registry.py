@@ -17,13 +17,15 @@ from stream_ad.domain.bank import FeatureSpec
 from stream_ad.errors import ConfigError, WeightsError
 
 PREFERRED = ("ViT-B-16/openai",)  # the papers' backbone
+RANDOM = "random:"
+UNTRAINED = "weights drawn at random, nothing was learned; as fast as trained ones, its verdicts mean nothing"
 
 
 def load_backbone(id: str, *, image_size: int, weights_dir: Path, device: str = "auto") -> VitBackbone:
     """A frozen backbone by name, from weights on this machine; no network is used.
 
-    `id` is `tiny`, open_clip's NAME/TAG, `hf-hub:ORG/NAME`, `local-dir:FOLDER`, or `auto`: the best that was pulled,
-    otherwise `tiny`, which says in its `caveat` that it is untrained.
+    `id` is `tiny`, open_clip's NAME/TAG, `hf-hub:ORG/NAME`, `local-dir:FOLDER`, `random:NAME` (seeded weights, for
+    measuring speed), or `auto`: the best that was pulled, otherwise `tiny`. What is untrained says so in its `caveat`.
 
     Raises:
         WeightsError: the weights are missing or do not fit the model.
@@ -36,6 +38,11 @@ def load_backbone(id: str, *, image_size: int, weights_dir: Path, device: str = 
         model = copy.deepcopy(_tiny())
         spec = FeatureSpec(backbone="tiny", weights_sha256=_state_sha256(model), image_size=image_size)
         return VitBackbone(model, spec=spec, mean=tiny.MEAN, std=tiny.STD, device=target, caveat=tiny.CAVEAT)
+    if id.startswith(RANDOM):
+        model = _random(id.removeprefix(RANDOM))
+        spec = FeatureSpec(backbone=id, weights_sha256=_state_sha256(model), image_size=image_size)
+        mean, std = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
+        return VitBackbone(model, spec=spec, mean=mean, std=std, device=target, caveat=f"{id}: {UNTRAINED}")
     weights = locate(id, weights_dir)
     config = weights.config
     preprocess = config.get("preprocess_cfg", {})
@@ -61,12 +68,8 @@ def _load(weights: LocalWeights) -> open_clip.CLIP | open_clip.CustomTextCLIP:
         raise WeightsError(
             f"{weights.id}: its text tower needs a tokenizer from a hub; choose a model with CLIP's own tokenizer"
         )
-    quiet = logging.getLogger()  # open_clip warns there that no weights were loaded; they are, just below
-    quiet.addFilter(_no_random_weights_warning)
     try:
-        model = open_clip.create_model(f"local-dir:{weights.directory}", load_weights=False)
-        if not isinstance(model, open_clip.CLIP | open_clip.CustomTextCLIP):
-            raise WeightsError(f"{weights.id}: needed a CLIP model, got {type(model).__name__}; choose another one")
+        model = _created(f"local-dir:{weights.directory}", weights.id)
         state = {name: tensor.float() for name, tensor in load_file(weights.file).items()}
         model.load_state_dict(state)
     except WeightsError:
@@ -78,8 +81,30 @@ def _load(weights: LocalWeights) -> open_clip.CLIP | open_clip.CustomTextCLIP:
             f"{weights.id}: the weights in {weights.directory} do not fit the model of its open_clip_config.json: "
             f"{reason}"
         ) from error
+    return model
+
+
+def _random(name: str) -> open_clip.CLIP | open_clip.CustomTextCLIP:
+    """A model of open_clip with weights of one seed."""
+    if name not in open_clip.list_models():
+        raise WeightsError(f"{RANDOM}{name}: open_clip has no model {name!r}; choose one such as ViT-B-16 or ViT-B-32")
+    text = (open_clip.get_model_config(name) or {}).get("text_cfg", {})
+    if text.get("hf_tokenizer_name") or text.get("hf_model_name"):
+        raise WeightsError(f"{RANDOM}{name}: its text tower comes from a hub; choose one such as ViT-B-16 or ViT-B-32")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return _created(name, f"{RANDOM}{name}")
+
+
+def _created(name: str, id: str) -> open_clip.CLIP | open_clip.CustomTextCLIP:
+    quiet = logging.getLogger()  # open_clip warns there that no weights were loaded
+    quiet.addFilter(_no_random_weights_warning)
+    try:
+        model = open_clip.create_model(name, load_weights=False)
     finally:
         quiet.removeFilter(_no_random_weights_warning)
+    if not isinstance(model, open_clip.CLIP | open_clip.CustomTextCLIP):
+        raise WeightsError(f"{id}: needed a CLIP model, got {type(model).__name__}; choose another one")
     return model
 
 

@@ -28,6 +28,11 @@ class Scorer:
     def bank(self) -> MemoryBank:
         return self._model.bank
 
+    @property
+    def model(self) -> BankModel:
+        """What scores, made of the bank."""
+        return self._model
+
     def use(self, bank: MemoryBank) -> None:
         """Score against this bank from the next batch on.
 
