@@ -132,12 +132,16 @@ class App:
 
         return make_detectors(self.backbone, self.settings.detector.options())
 
-    def model(self, bank: MemoryBank) -> "BankModel":
-        """A bank ready to score. Raises: BankError: it does not fit the backbone or the detectors."""
+    def model(self, bank: MemoryBank, *, remember: bool = True) -> "BankModel":
+        """A bank ready to score; `remember` features of pictures for when they come again: a stream's never do.
+
+        Raises:
+            BankError: it does not fit the backbone or the detectors.
+        """
         from stream_ad.inspection import BankModel
 
         return BankModel(
-            self.backbone,
+            self.backbone if remember else self.backbone.backbone,
             self.detectors,
             bank,
             feature_block=self.settings.detector.feature_block,
@@ -150,7 +154,7 @@ class App:
         from stream_ad.services.scoring import Scorer
 
         bank = self.database.banks.load() if bank is None else bank
-        return Scorer(self.model, bank, sticky_checks=self.settings.routing.sticky_checks)
+        return Scorer(partial(self.model, remember=False), bank, sticky_checks=self.settings.routing.sticky_checks)
 
     # --- jobs -------------------------------------------------------------------------------------
 

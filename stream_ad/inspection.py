@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from stream_ad.backbones.base import Backbone
+from stream_ad.backbones.spread import unsplit
 from stream_ad.backbones.views import Views
 from stream_ad.detectors.base import Detector, RawPrediction
 from stream_ad.detectors.calibrated import apply
@@ -65,7 +66,8 @@ class BankModel:
 
     def route(self, views: Views) -> list[Route]:
         """Where each image belongs; the bank must not be empty."""
-        return self.router.route(views)
+        with unsplit():
+            return self.router.route(views)
 
     def find(self, views: Views, entries: Sequence[BankEntry]) -> list[Finding]:
         """Each image against its entry; a batch of mixed products and detectors is one call."""
@@ -73,8 +75,9 @@ class BankModel:
         for name in sorted({entry.detector for entry in entries}):
             rows = [row for row, entry in enumerate(entries) if entry.detector == name]
             own = [entries[row] for row in rows]
-            raw: RawPrediction = detector_of(name, self.detectors).predict(views.select(rows), own)
-            calibrated = apply(raw, own)
+            with unsplit():
+                raw: RawPrediction = detector_of(name, self.detectors).predict(views.select(rows), own)
+                calibrated = apply(raw, own)
             for place, row in enumerate(rows):
                 findings[row] = Finding(own[place], float(calibrated.scores[place]), calibrated.maps[place])
         return [finding for finding in findings if finding is not None]

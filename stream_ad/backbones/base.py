@@ -12,6 +12,14 @@ from stream_ad.domain.images import Picture
 CONTEXT_PLACE = "[P]"  # stands in a text where learned context tokens go
 
 
+class Reached(NamedTuple):
+    """Where a pass stopped: a later one goes on from there."""
+
+    block: int
+    #: all tokens after that block
+    tokens: Float[Tensor, "batch tokens width"]
+
+
 class Encoded(NamedTuple):
     """What one pass through the image tower gave."""
 
@@ -21,6 +29,8 @@ class Encoded(NamedTuple):
     embedding: Float[Tensor, "batch joint"] | None
     #: patch tokens in the joint space, unit length (value-to-value attention); None: not asked for
     dense: Float[Tensor, "batch patches joint"] | None
+    #: None: a pass that nothing can go on from
+    reached: Reached | None = None
 
 
 @runtime_checkable
@@ -56,8 +66,12 @@ class Backbone(Protocol):
         prompts: Float[Tensor, "layers 2 length width"] | None = None,
         embedding: bool = False,
         dense: bool = False,
+        reached: Reached | None = None,
     ) -> Encoded:
         """Patch tokens after each of `blocks` (0-based), stopping after the last one that is needed.
+
+        With `reached`, of the same pixels without prompts, the blocks up to there are not run again if none is asked
+        for; the results are the same.
 
         `prompts` are prefixes to the keys ([:, 0]) and values ([:, 1]) of blocks 0 .. layers - 1 (CMPMB
         Algorithm 1); zero length is the same as None. Gradients are kept when the pixels or the prompts want one.

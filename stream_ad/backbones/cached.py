@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from stream_ad.backbones.base import Encoded
+from stream_ad.backbones.base import Encoded, Reached
 from stream_ad.backbones.vit import VitBackbone
 from stream_ad.domain.images import Picture
 
@@ -46,6 +46,7 @@ class CachedBackbone:
         prompts: Float[Tensor, "layers 2 length width"] | None = None,
         embedding: bool = False,
         dense: bool = False,
+        reached: Reached | None = None,  # not needed: what was computed is remembered
     ) -> Encoded:
         if pixels.requires_grad or (prompts is not None and prompts.shape[2] > 0):
             return self.backbone.encode(pixels, blocks, prompts=prompts, embedding=embedding, dense=dense)

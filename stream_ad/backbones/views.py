@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from stream_ad.backbones.base import Backbone
+from stream_ad.backbones.base import Backbone, Reached
 from stream_ad.domain.images import Mask, Picture
 from stream_ad.functional.anomaly_map import resize_roi
 
@@ -34,6 +34,7 @@ class Views:
         self._blocks: dict[int, Tensor] = {}
         self._embedding: Tensor | None = None
         self._dense: Tensor | None = None
+        self._reached: Reached | None = None
         self._tiles: dict[int, Views] = {}
 
     def __len__(self) -> int:
@@ -50,6 +51,8 @@ class Views:
         chosen._blocks = {block: features[index] for block, features in self._blocks.items()}
         chosen._embedding = None if self._embedding is None else self._embedding[index]
         chosen._dense = None if self._dense is None else self._dense[index]
+        reached = self._reached
+        chosen._reached = None if reached is None else Reached(reached.block, reached.tokens[index])
         chosen._roi = self._roi
         chosen._pictures = None if self._pictures is None else [self._pictures[row] for row in index]
         chosen._tiles = {
@@ -100,8 +103,9 @@ class Views:
         dense = dense and self._dense is None
         if not (missing or embedding or dense):
             return
-        encoded = self.backbone.encode(self.pixels, missing, embedding=embedding, dense=dense)
+        encoded = self.backbone.encode(self.pixels, missing, embedding=embedding, dense=dense, reached=self._reached)
         self._blocks |= encoded.blocks
+        self._reached = encoded.reached or self._reached
         self._embedding = encoded.embedding if embedding else self._embedding
         self._dense = encoded.dense if dense else self._dense
 

@@ -21,7 +21,7 @@ class FeatureSpec:
     backbone: str  # "ViT-B-16/openai", "local-dir:...", "tiny"
     weights_sha256: str
     image_size: int  # px, square
-    resize: str = "squash"  # never cropped: a crop loses defects at the short ends
+    resize: str = "squash/2"  # never cropped: a crop loses defects at the short ends; 2: by torch instead of Pillow
     decoder: str = "pillow-rgb8"
 
     def __str__(self) -> str:

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from stream_ad.backbones.base import Backbone, Encoded
+from stream_ad.backbones.base import Backbone, Encoded, Reached
 from stream_ad.backbones.views import Views
 from stream_ad.domain.images import HeldoutImage, HeldoutSet, Picture
 from stream_ad.evaluation.metrics import mask_to_map_size
@@ -110,9 +110,12 @@ class Prompted:
         prompts: Float[Tensor, "layers 2 length width"] | None = None,
         embedding: bool = False,
         dense: bool = False,
+        reached: Reached | None = None,
     ) -> Encoded:
         if prompts is None or prompts.shape[2] == 0 or prompts.requires_grad or embedding or dense:
-            return self.backbone.encode(pixels, blocks, prompts=prompts, embedding=embedding, dense=dense)
+            return self.backbone.encode(
+                pixels, blocks, prompts=prompts, embedding=embedding, dense=dense, reached=reached
+            )
         under = _hash(prompts)
         keys = [_hash(image) for image in pixels]
         for block in blocks:
