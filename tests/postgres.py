@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from sqlalchemy import make_url
@@ -132,7 +133,7 @@ def _programs(home: Path) -> Path:
     return Path(shutil.copytree(newest.parent, home / package.name / newest.parent.name, symlinks=True)) / "bin"
 
 
-def _as_somebody() -> dict[str, object]:
+def _as_somebody() -> dict[str, Any]:
     return {"user": NOBODY, "group": NOBODY, "extra_groups": ()} if os.geteuid() == 0 else {}
 
 
@@ -142,7 +143,7 @@ def _run(command: list[str | Path]) -> None:
         raise RuntimeError(f"{command[0]} failed:\n{done.stdout}\n{done.stderr}")
 
 
-def _wait_until_it_answers(port: int, server: subprocess.Popen[bytes]) -> None:
+def _wait_until_it_answers(port: int, server: subprocess.Popen[Any]) -> None:
     give_up = time.monotonic() + START_WITHIN_S
     while server.poll() is None and time.monotonic() < give_up:
         with suppress(psycopg.OperationalError), psycopg.connect(f"postgresql://postgres@127.0.0.1:{port}/postgres"):

@@ -5,7 +5,7 @@ verdict stays. Every method costs the same number of statements whatever the bat
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
 from typing import Any
@@ -143,7 +143,7 @@ class SqlResultRepository:
     ) -> list[tuple[int, OutboxMessage]]:
         statement = UNTOUCHED if untouched else OLDEST if lacking is None else LACKING
         with self._transactions.read() as session:
-            rows = session.connection().execute(statement, {"limit": limit, "mark": f"|{lacking}|"})
+            rows: Iterable[Any] = session.connection().execute(statement, {"limit": limit, "mark": f"|{lacking}|"})
             return [
                 (
                     row,
