@@ -83,7 +83,7 @@ def places(records: Sequence[Record]) -> list[Place]:
 def committed(bootstrap: str, group: str, topic: str, partition: int = 0) -> int | None:
     """What the group has committed, as the broker says it."""
     with closing(KafkaAdminClient(bootstrap_servers=bootstrap)) as admin:
-        offsets = admin.list_group_offsets([group])
+        offsets = admin.list_group_offsets([group])  # pyright: ignore[reportAttributeAccessIssue]
     place = TopicPartition(topic, partition)
     found = offsets.get(group, {}).get(place)
     return None if found is None or found.offset < 0 else found.offset

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -132,7 +133,7 @@ def test_user_and_password_of_a_file_open_the_gate_and_a_wrong_one_does_not(auth
 
 
 def test_a_secret_that_is_missing_or_empty_is_named_at_the_start(files):
-    security = {"protocol": "SASL_PLAINTEXT", "username": "line-3"}
+    security: dict[str, Any] = {"protocol": "SASL_PLAINTEXT", "username": "line-3"}
     with pytest.raises(ConfigError, match=r"kafka\.password_file needs a file .* cannot be read: No such file"):
         KafkaSource(options("127.0.0.1:1", "t", security=KafkaSecurity(**security, password_file=files / "none")))
     (files / "empty").write_text("\n")
@@ -147,8 +148,9 @@ def test_a_secret_that_is_missing_or_empty_is_named_at_the_start(files):
 @pytest.mark.parametrize("broken", ["ca_file", "cert_file"])
 def test_a_file_that_is_no_certificate_is_named(files, broken):
     (files / "text").write_text("no certificate")
+    security: dict[str, Any] = {"protocol": "SSL", broken: files / "text"}
     with pytest.raises(ConfigError, match=rf"kafka\.{broken} needs PEM files"):
-        KafkaSecurity(protocol="SSL", **{broken: files / "text"}).client_settings()
+        KafkaSecurity(**security).client_settings()
 
 
 def test_an_encrypted_key_is_opened_with_the_password_of_its_file_and_never_asks(authority, files):
@@ -161,7 +163,7 @@ def test_an_encrypted_key_is_opened_with_the_password_of_its_file_and_never_asks
         serialization.BestAvailableEncryption(b"correct horse"),
     )
     (files / "locked.key").write_bytes(encrypted)
-    named = {"protocol": "SSL", "cert_file": files / "client.pem", "key_file": files / "locked.key"}
+    named: dict[str, Any] = {"protocol": "SSL", "cert_file": files / "client.pem", "key_file": files / "locked.key"}
     KafkaSecurity(**named, key_password_file=files / "password").client_settings()
     with pytest.raises(ConfigError, match=r"kafka\.cert_file and kafka\.key_file need"):
         KafkaSecurity(**named).client_settings()

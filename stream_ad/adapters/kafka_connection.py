@@ -24,6 +24,10 @@ from stream_ad.errors import ConfigError, StreamAdError, Unavailable
 
 log = logging.getLogger(__name__)
 
+# without a handler of its own its complaints, several a second while a broker is away, would go to stderr as they are;
+# what an operator must know we say ourselves
+logging.getLogger("kafka").addHandler(logging.NullHandler())
+
 T = TypeVar("T")
 
 #: how long taking up a connection may last, with TLS; the client's own 10 to 30 s delay the return of a broker
