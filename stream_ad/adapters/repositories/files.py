@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import func, insert, literal, select, tuple_, update
+from sqlalchemy import func, insert, literal, select, update
 from sqlalchemy.orm import Session
 
 from stream_ad.adapters.column_types import PathText
@@ -30,7 +30,8 @@ class SqlFileLedger:
                 for path, sha256, offset in session.execute(
                     select(FileRow.path, FileRow.sha256, FileRow.offset).where(
                         FileRow.topic == topic,
-                        tuple_(FileRow.path, FileRow.sha256).in_(wanted[start : start + CHUNK]),
+                        # not pairs of path and hash: SQLite would go through every file of the topic
+                        FileRow.path.in_({path for path, _ in wanted[start : start + CHUNK]}),
                     )
                 ):
                     offsets[path, sha256] = offset
