@@ -196,7 +196,7 @@ def test_a_running_source_goes_on_while_its_pictures_are_deleted(inbox: Inbox):
     everything(inbox.kept, before=NOON + DAY)
     assert inbox.names == {"c.png"}
     (inbox.folder / "d.png").write_bytes(b"d")
-    os.utime(inbox.folder / "d.png", (after(30).timestamp(),) * 2)
+    os.utime(inbox.folder / "d.png", (after(30).timestamp(), after(30).timestamp()))
     clock.sleep(1.0)
     assert [record.offset for record in source.poll(5, 0.0)] == [2]
     clock.sleep(1.0)  # a new file needs a second look
@@ -211,7 +211,7 @@ def drawn(folder: Path, names: Sequence[str], *, size: int = 100) -> Overlays:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(bytes(size))
-        os.utime(path, (after(second).timestamp(),) * 2)
+        os.utime(path, (after(second).timestamp(), after(second).timestamp()))
     return Overlays(folder)
 
 

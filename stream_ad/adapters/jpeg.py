@@ -39,7 +39,7 @@ UPRIGHT: Mapping[int, Callable[[Picture], Picture]] = {
 def jpeg_size(data: bytes) -> tuple[int, int]:
     """Width and height of the first picture. Raises: ValueError: no JPEG header, or one of a kind that is not read."""
     height, width, *_ = simplejpeg.decode_jpeg_header(data)
-    return width, height
+    return int(width), int(height)
 
 
 def decode_jpeg(data: bytes) -> Picture:
@@ -50,11 +50,11 @@ def decode_jpeg(data: bytes) -> Picture:
         Refused: made to keep a decoder busy.
     """
     head = _head(data)
-    height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+    width, height = jpeg_size(data)
     allowed = min(MAX_SCANS, max(20, MAX_SCANNED // (width * height)))
     if head.progressive and (scans := data.count(START_OF_SCAN)) > allowed:
         raise Refused(f"needed at most {allowed} scans, got a JPEG with {scans}; encode it anew")
-    if colours in ("CMYK", "YCCK"):
+    if simplejpeg.decode_jpeg_header(data)[2] in ("CMYK", "YCCK"):
         inks = simplejpeg.decode_jpeg(data, "CMYK")
         # libjpeg-turbo's own way to RGB rounds otherwise; Adobe writes inks inverted
         picture = np.array(Image.fromarray(255 - inks if head.adobe else inks, "CMYK").convert("RGB"))
