@@ -53,6 +53,7 @@ class FolderSource:
         self._folder, self._ledger, self._clock, self._topic = folder, ledger, clock, topic
         self._max_bytes = max_bytes
         self._scan = FolderScan(folder, settle_s=settle_s)
+        self.stalls = 0  # a folder has no connection
         self._next_scan: datetime | None = None
         #: as they were when they were last hashed; no need to read them again
         self._hashed: dict[str, Found] = {}

@@ -85,6 +85,7 @@ class InMemorySource:
         self._log, self._clock = log, clock
         self._position = dict(log.committed)
         self._paused = False
+        self.stalls = 0
         #: raise Unavailable while set
         self.away = False
         #: partitions that another consumer got, told by the next `lost`

@@ -25,6 +25,12 @@ class Record:
         return self.topic, self.partition, self.offset
 
     @property
+    def shown(self) -> str:
+        """What people call it: the sender's name for it, and its place in the stream."""
+        subject = self.headers.get("ce_subject", b"").decode(errors="replace")
+        return f"{subject} ({self.default_id})" if subject else self.default_id
+
+    @property
     def default_id(self) -> str:
         return f"{self.topic}/{self.partition}/{self.offset}"
 

@@ -64,6 +64,11 @@ class Source(Protocol):
         ...
 
     @property
+    def stalls(self) -> int:
+        """How often records waited and none came, so that the connection was made anew."""
+        ...
+
+    @property
     def assigned(self) -> bool:
         """Whether there is anything to read here, as far as is known: a group may have given all to others."""
         ...

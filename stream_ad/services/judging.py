@@ -2,6 +2,7 @@
 
 import logging
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,7 +14,9 @@ from stream_ad.domain.ports import BankRepository, Clock
 from stream_ad.domain.result import Inspection, Verdict
 from stream_ad.errors import BankError, DatabaseError, DataError, Unavailable
 from stream_ad.services.counters import Counters
-from stream_ad.services.intake import Prepared
+from stream_ad.services.deadlines import Deadlines
+from stream_ad.services.intake import Arrival, Prepared
+from stream_ad.services.verdicts import not_scored
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +49,14 @@ class JudgingOptions:
     bank_retry_s: float = 10.0
 
 
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Per record of a batch its inspection, or what went wrong; None for one that is a dead letter already."""
+
+    outcomes: Sequence[Inspection | Exception | None]
+    seconds: float
+
+
 class Judge:
     """An inspector that follows the active bank and never says OK in doubt."""
 
@@ -54,11 +65,13 @@ class Judge:
         inspector: Inspector,
         banks: BankRepository,
         clock: Clock,
+        *,
         counters: Counters,
+        deadlines: Deadlines,
         options: JudgingOptions,
     ) -> None:
         self._inspector, self._banks, self._clock, self._options = inspector, banks, clock, options
-        self._counters = counters
+        self._counters, self._deadlines = counters, deadlines
         self._failures_in_a_row = 0
         self._bank_due = clock.now()
         self._bank_retry = clock.now()
@@ -73,13 +86,28 @@ class Judge:
         now = self._clock.now()
         return now >= self._bank_due and now >= self._bank_retry
 
-    def judge(self, prepared: Sequence[Prepared]) -> Sequence[Inspection | Exception]:
-        """What the model says of each; where it fails on a batch, one by one, so that only the culprit pays.
+    def judge(self, batch: Sequence[Arrival]) -> Judged:
+        """What is to be said of each record.
 
         Raises:
-            Unavailable: it failed on so many in a row that it is not the pictures.
+            Unavailable: the model failed on so many pictures in a row that it is not the pictures.
         """
+        began, now = time.perf_counter(), self._clock.now()
         self.take_other_bank()
+        outcomes: list[Inspection | Exception | None] = [None] * len(batch)
+        asked: list[tuple[int, Prepared]] = []
+        for row, arrival in enumerate(batch):
+            if isinstance(one := arrival.outcome, Prepared):
+                if self._deadlines.skip and self._deadlines.late(one.message.camera, one.message.captured_at, now):
+                    outcomes[row] = not_scored(self._deadlines.told, self.bank_version)
+                else:
+                    asked.append((row, one))
+        for (row, _), answer in zip(asked, self._ask([one for _, one in asked]), strict=True):
+            outcomes[row] = answer
+        return Judged(outcomes, time.perf_counter() - began)
+
+    def _ask(self, prepared: Sequence[Prepared]) -> Sequence[Inspection | Exception]:
+        """The model's answers; where it fails on a batch, one by one, so that only the culprit pays."""
         if not prepared:
             return []
         try:

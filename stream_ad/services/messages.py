@@ -16,7 +16,7 @@ import re
 import traceback
 from collections.abc import Callable
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from stream_ad.domain.message import DeadLetter, ImageMessage, Record, captured_at, message_id
 from stream_ad.errors import DataError
@@ -86,6 +86,11 @@ def read_message(
         captured_at=captured_at(record),
         traceparent=_traceparent(record),
     )
+
+
+def where(record: Record) -> dict[str, Any]:
+    """A record's place, for logs that machines read (`extra`)."""
+    return {"topic": record.topic, "partition": record.partition, "offset": record.offset}
 
 
 def dead_letter(record: Record, stage: str, error: Exception, *, at: datetime, attempts: int = 1) -> DeadLetter:

@@ -1,11 +1,9 @@
-"""From inspections to rows: overlays, deadlines, and what is kept of each picture."""
+"""From inspections to rows: what is kept of each picture, and what is told of a late one."""
 
-import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from stream_ad.domain.images import Picture
 from stream_ad.domain.message import DeadLetter, ImageMessage
 from stream_ad.domain.ports import Clock
 from stream_ad.domain.result import Inspection, InspectionResult, Verdict
@@ -13,13 +11,8 @@ from stream_ad.services.deadlines import Deadlines
 from stream_ad.services.intake import Arrival, Prepared
 from stream_ad.services.messages import dead_letter
 
-log = logging.getLogger(__name__)
 
-Overlays = Callable[[ImageMessage, Picture, Inspection], str | None]
-"""Draws and keeps an overlay; the name of its file, or None when this one needs none. Called from threads."""
-
-
-def not_scored(message: ImageMessage, deadlines: Deadlines, bank_version: int) -> Inspection:
+def not_scored(told: Verdict, bank_version: int) -> Inspection:
     """What is said of a picture that was late before the model could look at it."""
     return Inspection(
         task=None,
@@ -27,7 +20,7 @@ def not_scored(message: ImageMessage, deadlines: Deadlines, bank_version: int) -
         score=None,
         p_value=None,
         threshold=None,
-        verdict=deadlines.told,
+        verdict=told,
         bank_version=bank_version,
         features="not scored",
         margin=None,
