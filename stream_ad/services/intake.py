@@ -126,8 +126,9 @@ class Intake:
 
     @property
     def decoding(self) -> "list[Future[None]]":
-        """What the threads are at."""
-        return [arrival.future for arrival in self._decoding if arrival.future is not None]
+        """What the threads are at; nothing that is done and only waits for the model."""
+        futures = [arrival.future for arrival in self._decoding if arrival.future is not None]
+        return [future for future in futures if not future.done()]
 
     @property
     def store_away(self) -> bool:
