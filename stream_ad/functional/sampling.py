@@ -4,8 +4,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from stream_ad.functional.neighbors import nearest_distance
-
 
 def farthest_point_sampling(
     points: Float[Tensor, "n d"], count: int, *, generator: torch.Generator
@@ -33,11 +31,6 @@ def farthest_point_sampling(
         nearest[index] = -1
         index = int(nearest.argmax())
     return chosen
-
-
-def covering_radius(points: Float[Tensor, "n d"], centers: Float[Tensor, "k d"]) -> float:
-    """Largest distance of a point to its nearest centre: how coarse a coreset is."""
-    return float(nearest_distance(points, centers).amax())
 
 
 def trim_isolated(points: Float[Tensor, "n d"], share: float) -> Int[Tensor, " kept"]:
