@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from stream_ad.functional.region import covered
+
 BLUR_SIGMA = 4.0  # px at the input size, as PatchCore and its successors
 
 
@@ -39,19 +41,10 @@ def top_mean(
 
 
 def resize_roi(roi: Bool[np.ndarray, "height width"], size: int) -> Bool[np.ndarray, "size size"]:
-    """The region of interest stretched to a square by area: a pixel counts from one half on.
-
-    A region too thin for any pixel to reach one half keeps every pixel that it touches, so that none vanishes.
-    """
-    return _covered(roi, size)
+    """The region of interest stretched to a square, see `covered`."""
+    return covered(roi, size, size)
 
 
 def roi_patches(roi: Bool[np.ndarray, "height width"], grid: int) -> Bool[np.ndarray, " patches"]:
-    """Which patches count: those at least half inside, or, when there is none, those that touch the region."""
-    return _covered(roi, grid).ravel()
-
-
-def _covered(roi: Bool[np.ndarray, "height width"], cells: int) -> Bool[np.ndarray, "cells cells"]:
-    share = cv2.resize(roi.astype(np.float32), (cells, cells), interpolation=cv2.INTER_AREA)
-    inside = share >= 0.5
-    return inside if inside.any() else share > 0
+    """Which patches count, row by row over the grid, see `covered`."""
+    return covered(roi, grid, grid).ravel()

@@ -16,6 +16,8 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
+from stream_ad.functional.region import covered
+
 KINDS = ("noise", "cut-paste", "scar", "perlin")
 
 MIN_SHARE, MAX_SHARE = 0.003, 0.08  # of the picture; 0.003 is about half a patch of 16 px at 224 px
@@ -48,7 +50,7 @@ def perturb(
     if unknown or not kinds:
         raise ValueError(f"kinds of synthetic defects are {', '.join(KINDS)}; got {sorted(unknown) or 'none'}")
     height, width = picture.shape[:2]
-    allowed = None if roi is None else _stretch(roi, height, width)
+    allowed = None if roi is None else covered(roi, height, width)
     if allowed is not None and not allowed.any():
         raise ValueError("the region of interest holds no pixel, so no defect can be painted in it")
 
@@ -142,7 +144,7 @@ def _perlin_peaks(
     """The highest peaks of Perlin noise, about `area` pixels of the allowed ones: blobs or streaks, anywhere."""
     cells = (int(2 ** rng.integers(1, 5)), int(2 ** rng.integers(1, 5)))
     noise = perlin_noise(cells, PERLIN_SIZE, rng)
-    values = noise.ravel() if allowed is None else noise[_stretch(allowed, *noise.shape)]
+    values = noise.ravel() if allowed is None else noise[covered(allowed, *noise.shape)]
     if not len(values):  # a region of interest too thin for the noise's own resolution
         values = noise.ravel()
     share = area / (shape[0] * shape[1] if allowed is None else cv2.countNonZero(allowed.view(np.uint8)))
@@ -233,14 +235,6 @@ def _visible(before: Colours, after: Colours, rng: np.random.Generator) -> Colou
 
 def _to_uint8(values: Float[np.ndarray, "n 3"]) -> Colours:
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
-
-
-def _stretch(
-    roi: Bool[np.ndarray, "roi_height roi_width"], height: int, width: int
-) -> Bool[np.ndarray, "{height} {width}"]:
-    share = cv2.resize(roi.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
-    inside = share >= 0.5
-    return inside if inside.any() else share > 0  # a thin region keeps every pixel that it touches
 
 
 DrawRegion = Callable[[Shape, Region | None, tuple[int, int], float, np.random.Generator], Region]
