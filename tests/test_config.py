@@ -129,7 +129,10 @@ def test_relative_paths_start_at_the_file_and_those_of_the_environment_here(tmp_
         ("backbone: {threads: few}", "backbone.threads: needs an integer >= 1 or null, got 'few'"),
         ("data_dir: 7", "data_dir: needs a path, got 7"),
         ("kafka: {topic: 7}", "kafka.topic: needs a text, got 7"),
-        ("stream: {reference_roots: /data}", "stream.reference_roots: needs a list, each a text or a path, got '/data'"),
+        (
+            "stream: {reference_roots: /data}",
+            "stream.reference_roots: needs a list, each a text or a path, got '/data'",
+        ),
         ("stream: 5", "stream: needs a section with keys, got 5"),
         ("kafka: {session_timeout_ms: 6000}", "heartbeat_interval_ms needs to be at most a third"),
         ("- stream", "needs sections such as `stream:`, got a list"),
@@ -168,8 +171,9 @@ def test_a_mistake_in_the_environment_is_explained(monkeypatch, name, value, mes
 
 @pytest.mark.parametrize("name", sorted(set(RESERVED) - {"STREAM_AD_CONFIG"}))
 def test_variables_of_the_tests_are_no_settings(monkeypatch, name):
+    before = load_settings()
     monkeypatch.setenv(name, "somewhere")
-    load_settings()
+    assert load_settings() == before
 
 
 def test_a_section_whose_keys_are_all_commented_out_keeps_its_defaults(tmp_path):

@@ -149,7 +149,9 @@ def test_a_fresh_database_is_made_on_the_spot(tmp_path: Path) -> None:
 def test_an_empty_file_is_a_fresh_database(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     path.touch()
-    open_database(f"sqlite:///{path}", create=True).dispose()
+    engine = open_database(f"sqlite:///{path}", create=True)
+    assert revision(engine) == head()
+    engine.dispose()
 
 
 def open_and_close(url: str) -> str | None:
