@@ -66,9 +66,12 @@ from tests.wire import Wire
 
 RESULTS = Path(__file__).parent / "results"
 TOPIC, GROUP = "images", "line"
-BANKS = (1, 2)
+#: between which the plant changes: with and without the rare product
+BANKS = (2, 3)
 #: how a connection is cut, in turn
 CUTS = ("reset", "refused", "frozen", "half-open")
+#: of the small disk; below it scorers take nothing more
+MIN_FREE_MB = 16
 #: what stays in one go with a sink, so may be repeated by each death
 AT_ONCE = 100
 
@@ -347,7 +350,7 @@ def run(plan: Plan, place: Path, database: str | None, *, limit_s: float) -> tup
         for topic, partitions in ((TOPIC, plan.partitions), ("results", 1), (f"{TOPIC}.dlq", 1)):
             create_topic(wire.address, topic, partitions)
         install(place, wire.address, database)
-        say("teaching two products")
+        say("teaching three products")
         teach(place, side=plan.side)
         clean_place = place.with_name("clean")
         if database is None:
@@ -503,13 +506,14 @@ def install(place: Path, bootstrap: str, database: str | None, *, group: str = G
         place,
         data_dir="data",
         database={"url": database},
-        stream={"source": "kafka"},
+        stream={"source": "kafka", "min_free_mb": MIN_FREE_MB},
         kafka={
             "bootstrap": bootstrap,
             "topic": TOPIC,
             "results_topic": f"results{others}",
             "dead_letter_topic": f"{TOPIC}.dlq{others}",
             "group": group,
+            "stalled_s": 10,
             **SESSION,
         },
     )

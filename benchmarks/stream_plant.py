@@ -70,7 +70,7 @@ def write_settings(place: Path, **sections: Any) -> None:
 
 
 def teach(place: Path, *, side: int, good: int = 24) -> None:
-    """Learn the two products, each a bank version of its own: bank 1 knows one of them, bank 2 both."""
+    """Learn the products, each with a bank version of its own: bank 2 knows the first two, bank 3 all."""
     command(place, "init")
     for number, product in enumerate(PRODUCTS):
         folder = place / "good" / product

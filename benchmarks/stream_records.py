@@ -1,4 +1,4 @@
-"""Records for the benchmarks of the stream: seeded pictures of two products, and records that can never be scored.
+"""Records for the benchmarks of the stream: seeded pictures of three products, and records that can never be scored.
 
 A record's number decides all of it, so a benchmark knows what each must become.
 """
@@ -15,7 +15,9 @@ from PIL import Image
 
 from stream_ad.domain.images import Picture
 
-PRODUCTS = ("nut", "tile")
+PRODUCTS = ("nut", "tile", "cloth")
+#: of the pictures; the last product is rare, so that a bank without it calls few pictures NG
+SHARES = (0.45, 0.45, 0.1)
 CAMERAS = 8
 #: what may be wrong with a record; each is a dead letter, at the stage beside it
 POISON: Mapping[str, str] = {
@@ -53,7 +55,7 @@ def message_id(number: int) -> str:
 def planned(number: int, *, seed: int, side: int, poison: float, scratched: float = 0.15) -> Planned:
     """The record of a number: half of them declared, `scratched` of them defective, `poison` of them hopeless."""
     rng = np.random.default_rng([seed, number])
-    product = PRODUCTS[int(rng.integers(2))]
+    product = str(rng.choice(PRODUCTS, p=SHARES))
     camera = f"cam-{int(rng.integers(CAMERAS))}"
     data = encoded(picture(product, rng, side=side, scratched=rng.random() < scratched), lossless=rng.random() < 0.1)
     headers = {"ce_id": message_id(number).encode(), "ce_specversion": b"1.0", "camera": camera.encode()}
@@ -79,6 +81,9 @@ def picture(product: str, rng: np.random.Generator, *, side: int, scratched: boo
         disc = np.hypot(y - rng.uniform(-0.03, 0.03), x - rng.uniform(-0.03, 0.03)) < 0.3
         grey = np.where(disc, 170.0, 50.0)
         colour = np.stack([grey, 0.6 * grey, 0.4 * grey], axis=2)
+    elif product == "cloth":
+        weave = 40 * np.sign(np.sin(60 * x + rng.uniform(0, 6))) * np.sign(np.sin(60 * y + rng.uniform(0, 6)))
+        colour = np.stack([120 + weave, 160 + weave, 110 + 0.5 * weave], axis=2)
     else:
         grey = 130 + 40 * np.sin(40 * x + rng.uniform(0, 6))
         colour = np.stack([0.3 * grey, 0.6 * grey, grey], axis=2)
