@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stream_ad.adapters.secrets import read_secret
 from stream_ad.errors import ConfigError
 
 
@@ -53,7 +54,7 @@ class KafkaSecurity:
             settings |= {
                 "sasl_mechanism": self.mechanism,
                 "sasl_plain_username": self.username,
-                "sasl_plain_password": secret(self.password_file, "kafka.password_file"),
+                "sasl_plain_password": read_secret(self.password_file, "kafka.password_file"),
             }
         return settings
 
@@ -64,7 +65,7 @@ class KafkaSecurity:
         context.check_hostname = self.check_hostname
         if self.cert_file is not None:
             # without a password function, an encrypted key would make OpenSSL ask at the terminal
-            password = secret(self.key_password_file, "kafka.key_password_file") if self.key_password_file else ""
+            password = read_secret(self.key_password_file, "kafka.key_password_file") if self.key_password_file else ""
             named = {"kafka.cert_file": self.cert_file, "kafka.key_file": self.key_file}
             what = " and ".join(key for key, file in named.items() if file is not None)
             files = " and ".join(str(file) for file in named.values() if file is not None)
@@ -77,26 +78,12 @@ class KafkaSecurity:
 PLAIN = KafkaSecurity()
 
 
-def secret(file: Path, key: str) -> str:
-    """The text of a file, without the line's end. Raises: ConfigError: missing, empty or no text."""
-    try:
-        text = file.read_text(encoding="utf-8").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{key} needs a file with the secret, {file} cannot be read: {_why(error)}") from error
-    if not text:
-        raise ConfigError(f"{key} needs a file with the secret, {file} is empty")
-    return text
-
-
 def _reading(key: str, files: object, read: Any) -> Any:
     try:
         return read()
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-        raise ConfigError(f"{key} needs PEM files that fit each other, got {files}: {_why(error)}") from error
-
-
-def _why(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)
+        why = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{key} needs PEM files that fit each other, got {files}: {why}") from error
 
 
 def describe(settings: Mapping[str, Any]) -> str:

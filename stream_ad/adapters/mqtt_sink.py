@@ -62,6 +62,8 @@ class MqttSink:
         self._options = options
         self._link: _Link | None = None
         self._secured()  # better now than at the first verdict
+        if options.password_file is not None:
+            read_secret(options.password_file, "mqtt.password_file")
 
     def send(self, messages: Sequence[OutboxMessage]) -> None:
         documents = [one for one in map(document, messages) if one.kind in self._options.send]
@@ -115,7 +117,7 @@ class _Link:
             self._published,
         )
         if options.username is not None:
-            password = options.password_file and read_secret(options.password_file, "mqtt.password_file").decode()
+            password = options.password_file and read_secret(options.password_file, "mqtt.password_file")
             client.username_pw_set(options.username, password)
         if security is not None:
             client.tls_set_context(security)

@@ -92,7 +92,7 @@ class ObjectReferences:
         import s3fs
 
         options = self._options
-        secret = options.secret_key_file and read_secret(options.secret_key_file, "s3.secret_key_file").decode()
+        secret = options.secret_key_file and read_secret(options.secret_key_file, "s3.secret_key_file")
         client: dict[str, Any] = {"region_name": options.region}
         if options.ca_file is not None:
             client["verify"] = str(options.ca_file)

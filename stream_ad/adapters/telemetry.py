@@ -54,7 +54,7 @@ COUNTERS: tuple[tuple[str, str, str, str | None, Sequence[str]], ...] = (
         "retries",
         "Waits for what was away, by what it was.",
         "what",
-        ("source", "reference", "database", "disk", "commit", "bank", "relay"),
+        ("source", "reference", "database", "disk", "commit", "bank"),
     ),
     ("overlays_failed", "overlays_failed", "Overlays that could not be drawn or kept; their verdicts stand.", None, ()),
     (

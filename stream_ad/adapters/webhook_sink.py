@@ -101,7 +101,7 @@ class WebhookSink:
     def _signature(self, name: str, body: bytes) -> dict[str, str]:
         if self._options.secret_file is None:
             return {}
-        secret = read_secret(self._options.secret_file, "webhook.secret_file")
+        secret = read_secret(self._options.secret_file, "webhook.secret_file").encode()
         return sign(secret, quote(name, safe="/:-._~"), int(self._clock.now().timestamp()), body)
 
 

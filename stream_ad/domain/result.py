@@ -21,7 +21,7 @@ class Verdict(StrEnum):
 class Inspection:
     """What the scorer says of one picture, with its map; not yet tied to a message."""
 
-    #: the nearest task, also when the verdict is "unknown product"; None: the bank is empty
+    #: the nearest task, also when the verdict is "unknown product"; None: the bank is empty, or it was late
     task: TaskId | None
     detector: str | None
     #: unbounded, higher is more anomalous, comparable within a task only
@@ -35,7 +35,7 @@ class Inspection:
     #: how much farther the second-nearest task is, relative to the nearest; None: fewer than two tasks, or
     #: the picture was not routed (`routing.sticky_checks`)
     margin: float | None
-    #: set when declared product and picture disagree
+    #: set when declared product and picture disagree, and when it was late
     alarm: str | None = None
     #: fused map on its own unbounded scale, at the model's input size; -inf outside the region of interest
     map: Float32[np.ndarray, "size size"] | None = None
@@ -53,7 +53,7 @@ class InspectionResult:
     offset: int
     camera: str | None
     declared_product: str | None
-    #: the nearest task, also when the verdict is "unknown product"; None: the bank is empty
+    #: the nearest task, also when the verdict is "unknown product"; None: the bank is empty, or it was late
     task: TaskId | None
     detector: str | None
     #: raw score: unbounded, higher is more anomalous, comparable within a task only
@@ -67,7 +67,7 @@ class InspectionResult:
     #: how much farther the second-nearest task is, relative to the nearest; None: fewer than two tasks, or
     #: the picture was not routed (`routing.sticky_checks`)
     margin: float | None
-    #: set when declared product and picture disagree
+    #: set when declared product and picture disagree, and when it was late
     alarm: str | None
     latency_ms: float
     scored_at: datetime

@@ -11,7 +11,7 @@ from stream_ad.domain.result import Verdict
 class Counters:
     """Written by the stream's threads, each key by one of them; read by anybody."""
 
-    #: records that have their row, this time or before
+    #: records that got their row, as a result or a dead letter
     received: int = 0
     scored: int = 0
     batches: int = 0

@@ -5,7 +5,6 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TypeVar
 
 from stream_ad.domain.images import Picture
 from stream_ad.domain.message import DeadLetter, ImageMessage, Place, Record
@@ -15,9 +14,6 @@ from stream_ad.services.budget import Budget
 from stream_ad.services.fair_queue import FairQueue
 from stream_ad.services.messages import KeyNames, References, dead_letter, read_message
 from stream_ad.services.watermark import Partition
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 MIB = 1024**2
 
@@ -187,10 +183,6 @@ class Intake:
     def finished(self, batch: Sequence[Arrival]) -> None:
         """The batch has its rows: its pictures are gone."""
         self._budget.give(sum(arrival.held for arrival in batch))
-
-    def map(self, function: Callable[[T], R], items: Sequence[T]) -> list[R]:
-        """The function of each item, computed by the same threads."""
-        return list(self._pool.map(function, items))
 
     def close(self) -> None:
         self._budget.close()
