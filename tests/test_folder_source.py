@@ -10,7 +10,7 @@ import pytest
 from stream_ad.adapters.folder_scan import Found
 from stream_ad.adapters.folder_source import HASHED_AT_ONCE, FolderSource
 from stream_ad.adapters.in_memory import InMemoryLedger, ManualClock
-from stream_ad.domain.message import DeadLetter, Record
+from stream_ad.domain.message import DeadLetter, ImageMessage, Record
 from stream_ad.errors import Unavailable
 from stream_ad.services.messages import read_message
 
@@ -95,6 +95,15 @@ def test_the_first_sub_folder_is_the_camera(folder):
     first, second = folder.source().poll(10, 0.0)
     assert (first.headers["camera"], first.headers["ce_subject"]) == (b"top", b"top/deep/a.png")
     assert "camera" not in second.headers
+
+
+def test_a_picture_of_no_sub_folder_is_of_no_camera_and_of_no_declared_product(folder):
+    folder.write("plain.png", age_s=20)
+    [record] = folder.source().poll(10, 0.0)
+    for key_names in ("camera", "product", None):
+        message = read_message(record, None, at=START, key_names=key_names)
+        assert isinstance(message, ImageMessage)
+        assert (message.camera, message.declared_product) == (None, None)
 
 
 def test_a_file_that_is_overwritten_is_a_new_record_and_a_touched_one_is_not(folder):

@@ -171,15 +171,17 @@ class FolderSource:
             error = f"could not be read: {cause.strerror}"
         # people look for a file by its name, so the message is named by it; another content is another message
         headers = {"ce_id": f"{path}@{sha256[:12]}", "ce_subject": path, "sha256": sha256}
-        if "/" in path:
-            headers["camera"] = path.split("/", 1)[0]
+        camera, below, _ = path.partition("/")
+        if below:
+            headers["camera"] = camera
         if error is not None:
             headers["stream_ad.source_error"] = f"the picture {path} {error}; put it there again"
         return Record(
             topic=self._topic,
             partition=0,
             offset=offset,
-            key=path.encode(),
+            # not the path: a key names the camera where no header does
+            key=camera.encode() if below else None,
             value=value,
             headers={name: text.encode() for name, text in headers.items()},
             timestamp=modified,
