@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.training_pictures import Pictures, backbone_at, lines, quiet
+from benchmarks.training_pictures import Pictures, arguments, backbone_at, lines, quiet
 from stream_ad.detectors.registry import make_detector
 from stream_ad.domain.bank import MemoryBank
 from stream_ad.domain.task import Task, TaskId
@@ -106,16 +106,8 @@ def markdown(report: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path)
-    parser.add_argument("--tasks")
-    parser.add_argument("--backbone", default="tiny")
-    parser.add_argument("--weights", type=Path, default=Path("stream-ad-data/weights"))
-    parser.add_argument("--detector", default="patchcore")
-    parser.add_argument("--preset", default="fast")
-    parser.add_argument("--fit", type=int, default=60)
+    parser = arguments(__doc__)
     parser.add_argument("--repeats", type=int, default=2)
-    parser.add_argument("--output", type=Path)
     chosen = parser.parse_args()
     rows = measured(chosen)
     about = {

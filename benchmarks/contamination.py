@@ -7,14 +7,13 @@ damaged copies of them are what must be found. No test picture is read. Without 
 Writes JSON and a Markdown table; a run that was cut off goes on.
 """
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.training_pictures import Line, Pictures, backbone_at, lines, quiet
+from benchmarks.training_pictures import Line, Pictures, arguments, backbone_at, lines, quiet
 from stream_ad.backbones.base import Backbone
 from stream_ad.detectors.base import Detector
 from stream_ad.detectors.registry import make_detector
@@ -96,16 +95,8 @@ def table(report: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path)
-    parser.add_argument("--tasks")
-    parser.add_argument("--backbone", default="tiny")
-    parser.add_argument("--weights", type=Path, default=Path("stream-ad-data/weights"))
-    parser.add_argument("--detector", default="patchcore")
-    parser.add_argument("--preset", default="fast")
-    parser.add_argument("--fit", type=int, default=60)
+    parser = arguments(__doc__)
     parser.add_argument("--shares", default="0,0.02,0.05,0.1")
-    parser.add_argument("--output", type=Path)
     chosen = parser.parse_args()
     shares = [float(share) for share in chosen.shares.split(",")]
     backbone = backbone_at(chosen.backbone, chosen.weights)

@@ -25,13 +25,13 @@ import torch
 
 from benchmarks.routing_exact import exact_routes
 from benchmarks.routing_tasks import Scale, parameters, real_pictures, rendered_pictures
+from benchmarks.training_pictures import Pictures
 from stream_ad.adapters.arrays import FileEntryStore, entry_bytes
 from stream_ad.app import code_version
 from stream_ad.backbones.registry import load_backbone
 from stream_ad.backbones.views import Views
 from stream_ad.backbones.vit import VitBackbone
 from stream_ad.domain.bank import BankEntry, BranchScale, Calibration, MemoryBank
-from stream_ad.domain.images import Picture
 from stream_ad.domain.task import Task, TaskId
 from stream_ad.routing.index import faiss
 from stream_ad.routing.keys import make_keys
@@ -43,23 +43,15 @@ LEARNED = 2  # photographs that a task learns
 QUERIES = 3000  # of the largest number of tasks
 
 
-class Photographs:
-    """An `ImageSet` of what a task learns."""
-
-    def __init__(self, scale: Scale, task: int) -> None:
-        self.pictures = [scale.draw(task, number) for number in range(LEARNED)]
-        self.ids = [f"{task}/{number}" for number in range(LEARNED)]
-
-    def __len__(self) -> int:
-        return len(self.pictures)
-
-    def __getitem__(self, index: int) -> Picture:
-        return self.pictures[index]
+def photographs(scale: Scale, task: int) -> Pictures:
+    """What a task learns."""
+    pictures = [scale.draw(task, number) for number in range(LEARNED)]
+    return Pictures(pictures, [f"{task}/{number}" for number in range(LEARNED)])
 
 
 def entry_of(scale: Scale, task: int, backbone: VitBackbone) -> BankEntry:
     """Keys by the program's own code; a coreset of the size that preset `fast` has, which routing never reads."""
-    arrays = dict(make_keys(backbone, Photographs(scale, task), block=BLOCK, seed=task))
+    arrays = dict(make_keys(backbone, photographs(scale, task), block=BLOCK, seed=task))
     arrays["coreset"] = arrays["keys"].astype(np.float32)
     apart = 1 - np.asarray(arrays["embeddings"], np.float64) @ np.asarray(arrays["embeddings"], np.float64).T
     nothing = np.zeros(1)

@@ -15,13 +15,13 @@ from typing import Any
 
 import torch
 
+from benchmarks.training_pictures import Pictures, quiet
 from stream_ad.app import code_version
 from stream_ad.backbones.registry import load_backbone
 from stream_ad.backbones.vit import VitBackbone
 from stream_ad.demo.products import PRODUCTS
 from stream_ad.detectors.registry import make_detectors
 from stream_ad.domain.bank import MemoryBank
-from stream_ad.domain.images import Picture
 from stream_ad.domain.task import Task, TaskId
 from stream_ad.inspection import BankModel
 from stream_ad.presets import detector_options
@@ -41,22 +41,10 @@ METHODS: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
 }
 
 
-class Rendered:
-    """Good parts of a product; an `ImageSet`."""
-
-    def __init__(self, product: str, count: int) -> None:
-        self.pictures = [PRODUCTS[product].render(seed, size=224).picture for seed in range(count)]
-        self.ids = [f"{product}/{seed}" for seed in range(count)]
-
-    def __len__(self) -> int:
-        return len(self.pictures)
-
-    def __getitem__(self, index: int) -> Picture:
-        return self.pictures[index]
-
-
-def quiet(stage: str, done: int, total: int) -> None:
-    """Nobody looks."""
+def rendered(product: str, count: int) -> Pictures:
+    """Good parts of a product."""
+    pictures = [PRODUCTS[product].render(seed, size=224).picture for seed in range(count)]
+    return Pictures(pictures, [f"{product}/{seed}" for seed in range(count)])
 
 
 def measured(method: str, products: list[str], backbone: VitBackbone) -> dict[str, Any]:
@@ -67,7 +55,7 @@ def measured(method: str, products: list[str], backbone: VitBackbone) -> dict[st
     bank = MemoryBank(0)
     for version, product in enumerate(products, start=1):
         task = Task(id=TaskId(product), class_name=product, false_alarm_rate=0.01)
-        entry = learn(task, Rendered(product, 12), detectors[name], backbone, folds=2, max_suspects=0.0, progress=quiet)
+        entry = learn(task, rendered(product, 12), detectors[name], backbone, folds=2, max_suspects=0.0, progress=quiet)
         bank = bank.with_entry(entry, version)
     shown = [PRODUCTS[products[0]].render(1000 + seed, size=224).picture for seed in range(SHOWN)]
     milliseconds, unrouted = {}, 0

@@ -4,6 +4,7 @@ A defective picture is, of a rendered product, the same photograph of a damaged 
 picture with a defect painted on it.
 """
 
+import argparse
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +24,11 @@ RENDERED = 100
 
 
 class Pictures:
-    """An `ImageSet` in memory."""
+    """An `ImageSet` in memory; ids are those of the pixels when none are given."""
 
-    def __init__(self, pictures: Sequence[Picture]) -> None:
+    def __init__(self, pictures: Sequence[Picture], ids: Sequence[str] | None = None) -> None:
         self.pictures = list(pictures)
-        self.ids = [pixel_sha256(picture) for picture in self.pictures]
+        self.ids = [pixel_sha256(picture) for picture in self.pictures] if ids is None else ids
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -67,6 +68,20 @@ def lines(data: Path | None, names: Sequence[str] | None = None) -> Iterator[Lin
             return perturb(good[index], np.random.default_rng([7, index]))[0]
 
         yield Line(product.id, product.class_name, good, painted)
+
+
+def arguments(description: str | None) -> argparse.ArgumentParser:
+    """Options of a benchmark on these pictures: which products, what learns them, and from how many."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--tasks")
+    parser.add_argument("--backbone", default="tiny")
+    parser.add_argument("--weights", type=Path, default=Path("stream-ad-data/weights"))
+    parser.add_argument("--detector", default="patchcore")
+    parser.add_argument("--preset", default="fast")
+    parser.add_argument("--fit", type=int, default=60)
+    parser.add_argument("--output", type=Path)
+    return parser
 
 
 def backbone_at(id: str, weights_dir: Path) -> CachedBackbone:
