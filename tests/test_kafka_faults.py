@@ -11,7 +11,9 @@ from typing import NamedTuple
 
 import pytest
 
+from stream_ad.adapters.kafka_connection import is_connected
 from stream_ad.adapters.kafka_producer import KafkaProducerOptions, Outgoing, SafeProducer
+from stream_ad.adapters.kafka_source import KafkaSource
 from stream_ad.errors import Unavailable
 from tests.broker import broker_behind, create_topic, read_all
 from tests.kafka_kit import complaint, options, poll_until, put, source_on, take, values
@@ -71,6 +73,24 @@ def test_a_broker_that_is_away_is_said_and_found_again(line):
             assert source.lost() == {(line.topic, 0)}
             came = take(source, 1)
         assert values(first + came) == [b"0", b"1"]
+
+
+def test_what_the_client_had_fetched_when_the_broker_went_away_is_handed_out_and_not_passed_over(line):
+    sent = put(line.bootstrap, line.topic, 6)
+    seconds = [0.0]
+    with closing(KafkaSource(options(line.bootstrap, line.topic), now=lambda: seconds[0])) as source:
+        came = take(source, 1, at_once=1)
+        line.wire.refuse()
+        while source._client is None or is_connected(source._client):
+            with suppress(Unavailable):
+                came += source.poll(1, 0.0)
+        while seconds[0] < 20:
+            seconds[0] += 3
+            with suppress(Unavailable):
+                came += source.poll(1, 0.1)
+        line.wire.accept()
+        poll_until([source], lambda: sent[-1] in values(came), records=came)
+        assert list(dict.fromkeys(values(came))) == sent
 
 
 def test_a_broker_that_is_away_for_long_is_looked_for_at_its_bootstrap_address(line):

@@ -21,6 +21,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NoReturn
@@ -125,10 +126,14 @@ class KafkaSource:
         if self._paused or (batches and self._group.to_be_told()):
             self._put_back(consumer, batches)
             batches = {}
+        if batches:
+            # the client is past them now: an error here, be it true, would lose them
+            self._watch.came(self._now())
+            return batches
         if self._owed:
             self._commit_owed(consumer)
-        self._check(consumer, came=bool(batches))
-        return batches
+        self._check(consumer)
+        return {}
 
     def commit(self, up_to: Mapping[tuple[str, int], int]) -> None:
         if self._consumer is None:
@@ -162,7 +167,9 @@ class KafkaSource:
     def resume(self) -> None:
         self._paused = False
         if self._consumer is not None:
-            self._consumer.resume(*self._consumer.paused())
+            for place in self._consumer.paused():
+                with suppress(KeyError):  # a rebalance took it away meanwhile
+                    self._consumer.resume(place)
 
     def lag(self) -> Mapping[tuple[str, int], int]:
         """As of the last fetch; partitions without one are missing."""
@@ -236,11 +243,11 @@ class KafkaSource:
         if self._paused:
             self._pause(consumer)
 
-    def _check(self, consumer: KafkaConsumer, *, came: bool) -> None:
-        """Whether all is well with the connection. Raises: Unavailable: it is not."""
+    def _check(self, consumer: KafkaConsumer) -> None:
+        """Whether all is well with the connection, though nothing came. Raises: Unavailable: it is not."""
         options, watch, now = self._options, self._watch, self._now()
         watch.polled(now)
-        if came or self._paused:
+        if self._paused:
             watch.well(now)
         if self._client is not None and is_connected(self._client):
             watch.away_since = None
@@ -321,6 +328,10 @@ class _Watch:
         #: end of each partition that had records waiting when it was last asked; None: not asked yet
         self.waiting: dict[TopicPartition, int] | None = None
 
+    def came(self, now: float) -> None:
+        self._polled_at = now
+        self.well(now)
+
     def polled(self, now: float) -> None:
         if now - self._polled_at > self.UNPOLLED_S:
             self.well(now)
@@ -400,5 +411,17 @@ def _record(record: ConsumerRecord) -> Record:
         value=record.value,
         # a header may be repeated or empty; the last one counts
         headers={name: value for name, value in record.headers if value is not None},
-        timestamp=datetime.fromtimestamp(record.timestamp / 1000, UTC) if record.timestamp >= 0 else None,
+        timestamp=_time(record.timestamp),
     )
+
+
+def _time(milliseconds: int) -> datetime | None:
+    """None: there is none, or a sender counted in other units, which makes it a time that no calendar has.
+
+    >>> _time(1_767_225_600_000).isoformat(), _time(-1), _time(1_767_225_600_000_000_000)
+    ('2026-01-01T00:00:00+00:00', None, None)
+    """
+    try:
+        return datetime.fromtimestamp(milliseconds / 1000, UTC) if milliseconds >= 0 else None
+    except (ValueError, OverflowError, OSError):
+        return None
