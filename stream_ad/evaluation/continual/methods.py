@@ -6,7 +6,7 @@ entry for all, so there is nothing to be told.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -60,11 +60,9 @@ class ContinualMethod(Protocol):
     What it holds after a step depends on the tasks up to that step, the options and the seed alone.
     """
 
+    variant: Variant
     #: seconds that learning took so far, features computed before for another method not counted
     seconds: float
-
-    @property
-    def name(self) -> str: ...
 
     def learn(self, task: Task, normals: ImageSet) -> Held:
         """Take in the next task; what is held from now on."""
@@ -99,10 +97,6 @@ class Bank:
     _entries: dict[TaskId, BankEntry] = field(default_factory=dict)
     _ladders: dict[TaskId, Ladder] = field(default_factory=dict)
 
-    @property
-    def name(self) -> str:
-        return self.variant.name
-
     def learn(self, task: Task, normals: ImageSet) -> Held:
         entry, seconds = self.learner.entry(self.variant, task, normals, seed=self.seed)
         self.seconds += seconds
@@ -133,10 +127,6 @@ class Sequential:
     seconds: float = 0.0
     _tasks: list[TaskId] = field(default_factory=list)
 
-    @property
-    def name(self) -> str:
-        return self.variant.name
-
     def learn(self, task: Task, normals: ImageSet) -> Held:
         entry, seconds = self.learner.entry(self.variant, task, normals, seed=self.seed)
         self.seconds += seconds
@@ -159,10 +149,6 @@ class Replay:
     rows: int
     seconds: float = 0.0
     _kept: dict[TaskId, ImageSet] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        return self.variant.name
 
     def learn(self, task: Task, normals: ImageSet) -> Held:
         together = Joined([normals, *self._kept.values()])
@@ -192,10 +178,6 @@ class Shared:
     _tasks: list[TaskId] = field(default_factory=list)
     _raw: torch.Tensor | None = None
 
-    @property
-    def name(self) -> str:
-        return self.variant.name
-
     def learn(self, task: Task, normals: ImageSet) -> Held:
         wanted = min(self.rows, ENTRANCE * self.variant.rows)
         entry, seconds = self.learner.entry(self.variant, task, normals, seed=self.seed, rows=wanted, in_folds=False)
@@ -213,8 +195,3 @@ def _first(images: ImageSet, count: int) -> ImageSet:
     if isinstance(images, Subset):  # a subset of a subset would grow with every task
         return Subset(images.images, list(images.indices)[:count])
     return Subset(images, list(range(min(count, len(images)))))
-
-
-def learn_all(method: ContinualMethod, tasks: Sequence[tuple[Task, ImageSet]]) -> list[Held]:
-    """The whole sequence: what the method holds after each task."""
-    return [method.learn(task, normals) for task, normals in tasks]

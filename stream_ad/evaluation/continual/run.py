@@ -176,12 +176,12 @@ class Bench:
         methods = [
             make_method(v, learner, tasks=len(order), budget=self.budget(v), seed=seed) for v in self.plan.variants
         ]
-        held: dict[str, list[Held]] = {method.name: [] for method in methods}
+        held: dict[str, list[Held]] = {method.variant.name: [] for method in methods}
         for place in order:
             for method in methods:
-                self._tell(f"{method.name} learns {self.tasks[place].id}", number)
-                held[method.name].append(method.learn(self.tasks[place], self.normals[place]))
-        seconds = {method.name: method.seconds for method in methods}
+                self._tell(f"{method.variant.name} learns {self.tasks[place].id}", number)
+                held[method.variant.name].append(method.learn(self.tasks[place], self.normals[place]))
+        seconds = {method.variant.name: method.seconds for method in methods}
         return Arrivals(seed, order, held, self._first_said(seed, seconds))
 
     def _first_said(self, seed: int, seconds: dict[str, float]) -> dict[str, float]:
