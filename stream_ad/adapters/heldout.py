@@ -8,13 +8,21 @@ Three layouts are understood; which one it is follows from the names of the fold
     ground_truth/scratch/000_mask.png      mask/b.png    (or masks; optional)
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 from stream_ad.adapters import masks
-from stream_ad.adapters.image_folders import PictureCache, Scan, find_pictures, no_images, require_folder, scan
+from stream_ad.adapters.image_folders import (
+    PictureCache,
+    Scan,
+    ScannedFiles,
+    find_pictures,
+    no_images,
+    require_folder,
+    scan,
+)
 from stream_ad.adapters.masks import fit_mask, read_mask
 from stream_ad.domain.images import HeldoutImage, Mask, Picture
 from stream_ad.errors import DataError
@@ -34,7 +42,7 @@ class HeldoutFile(NamedTuple):
     mask: Path | None
 
 
-class HeldoutFolder:
+class HeldoutFolder(ScannedFiles):
     """The pictures of a folder with their truth, sorted by file; a `HeldoutSet`.
 
     All pictures and masks are decoded once when `ids` or the length is first asked for, so that what is wrong
@@ -63,9 +71,6 @@ class HeldoutFolder:
         self._published = published
         self._blank: set[Path] = set()
 
-    def __len__(self) -> int:
-        return len(self._scanned.kept)
-
     def __getitem__(self, index: int) -> HeldoutImage:
         file = self._by_path[self._scanned.kept[index]]
         pixels = self._cache.read(file.picture)
@@ -78,10 +83,6 @@ class HeldoutFolder:
         )
 
     @property
-    def ids(self) -> Sequence[str]:
-        return self._scanned.ids
-
-    @property
     def kinds(self) -> Sequence[str]:
         """ "good", or the kind of defect."""
         return [self._by_path[file].kind for file in self._scanned.kept]
@@ -89,21 +90,6 @@ class HeldoutFolder:
     @property
     def defective(self) -> Sequence[bool]:
         return [kind != "good" for kind in self.kinds]
-
-    @property
-    def names(self) -> Sequence[str]:
-        """Each picture's file."""
-        return [str(file) for file in self._scanned.kept]
-
-    @property
-    def named_ids(self) -> Mapping[str, str]:
-        """Each picture's id, by its file."""
-        return dict(zip(self.names, self.ids, strict=True))
-
-    @property
-    def duplicates(self) -> Mapping[str, str]:
-        """Files left out, each with the one that holds the same pixels."""
-        return {str(file): str(first) for file, first in self._scanned.duplicates.items()}
 
     @property
     def unmarked(self) -> int:

@@ -2,6 +2,7 @@
 
 import os
 import threading
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,24 +25,15 @@ SHOWN = 3  # files that a message names
 Look = TypeVar("Look")
 
 
-class ImageFiles:
-    """The pictures in some files, in the given order; an `ImageSet`.
+class ScannedFiles(ABC):
+    """What is known of picture files once all of them were decoded; which they are, a set says itself."""
 
-    All are decoded when `ids` or the length is first asked for: exact duplicates are then left out, and named in
-    `duplicates`. Pictures that were decoded are kept as long as the cache has room; do not write into them.
-
-    Raises:
-        UndecodableImage: a file is no picture; raised with the first use, for all such files at once.
-    """
-
-    def __init__(self, files: Sequence[Path], cache: "PictureCache") -> None:
-        self._files, self._cache = files, cache
+    @property
+    @abstractmethod
+    def _scanned(self) -> "Scan": ...
 
     def __len__(self) -> int:
         return len(self._scanned.kept)
-
-    def __getitem__(self, index: int) -> Picture:
-        return self._cache.read(self._scanned.kept[index])
 
     @property
     def ids(self) -> Sequence[str]:
@@ -61,6 +53,23 @@ class ImageFiles:
     def duplicates(self) -> Mapping[str, str]:
         """Files left out, each with the one that holds the same pixels."""
         return {str(file): str(first) for file, first in self._scanned.duplicates.items()}
+
+
+class ImageFiles(ScannedFiles):
+    """The pictures in some files, in the given order; an `ImageSet`.
+
+    All are decoded when `ids` or the length is first asked for: exact duplicates are then left out, and named in
+    `duplicates`. Pictures that were decoded are kept as long as the cache has room; do not write into them.
+
+    Raises:
+        UndecodableImage: a file is no picture; raised with the first use, for all such files at once.
+    """
+
+    def __init__(self, files: Sequence[Path], cache: "PictureCache") -> None:
+        self._files, self._cache = files, cache
+
+    def __getitem__(self, index: int) -> Picture:
+        return self._cache.read(self._scanned.kept[index])
 
     @cached_property
     def _scanned(self) -> "Scan":
