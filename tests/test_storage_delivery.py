@@ -28,6 +28,7 @@ from stream_ad.adapters.storage import Database
 from stream_ad.domain.message import Record, Standing
 from stream_ad.domain.ports import ResultRepository
 from stream_ad.domain.result import InspectionResult, Verdict
+from stream_ad.errors import DataError
 
 FRESH, DONE = Standing(done=False, tries=0), Standing(done=True, tries=0)
 
@@ -91,7 +92,7 @@ def test_a_topic_made_anew_overwrites_what_the_old_one_left(results: ResultRepos
         assert results.recent(10) == []
         results.save_batch([], [replace(dead_letter(), record=record(timestamp=after(5)))], [])
         assert [letter.record.timestamp for letter in results.dead_letters(10)] == [after(5)]
-        results.save_batch([result(captured_at=after(6))], [], [])
+        results.save_batch([result(message_id="fourth", captured_at=after(6))], [], [])
 
 
 def test_what_is_done_is_not_worked_on_again(results: ResultRepository) -> None:
@@ -161,15 +162,34 @@ def test_a_letter_that_was_sent_again_is_no_longer_open(results: ResultRepositor
     assert results.dead_letter(record(9).place) is None
 
 
-def test_a_record_whose_letter_was_sent_again_may_come_to_another_end(results: ResultRepository) -> None:
-    results.save_batch([], [dead_letter(0), dead_letter(1)], [told(0, b"old")])
-    for offset in range(2):
-        results.retried(record(offset).place, NOON)
-    assert results.begin([record(0), record(1)], NOON) == [FRESH, FRESH]
-    results.save_batch([result(0)], [dead_letter(1, "again")], [told(0, b"new")])
-    assert results.recent(9) == [result(0)]
-    assert results.dead_letters(9) == [dead_letter(1, "again")]
-    assert sent(results) == [("result:images/0/0", b"new")]
+def test_a_letter_that_was_sent_again_stays_the_verdict_of_its_own_place(results: ResultRepository) -> None:
+    """The record has a new place; its old one may come once more after a crash."""
+    results.save_batch([], [dead_letter(0)], [told(0, b"old")])
+    results.retried(record(0).place, NOON)
+    assert results.begin([record(0), record(1)], NOON) == [DONE, FRESH]
+    results.save_batch([result(0)], [], [told(0, b"new")])
+    assert results.recent(9) == []
+    assert results.dead_letters(9) == [dead_letter(0, retried_at=NOON)]
+    assert sent(results) == [("result:images/0/0", b"old")]
+
+
+def test_a_picture_whose_file_is_gone_since_keeps_its_verdict(results: ResultRepository) -> None:
+    """Its time went with the file, and what is left to say of it is that it cannot be read."""
+    results.save_batch([result(0, captured_at=NOON)], [], [])
+    assert results.begin([record(0)], NOON) == [DONE]
+    results.save_batch([], [dead_letter(0, stage="source")], [])
+    assert results.recent(9) == [result(0, captured_at=NOON)]
+    assert results.dead_letters(9) == []
+
+
+def test_what_a_database_cannot_store_is_the_fault_of_whoever_sent_it(database: Database) -> None:
+    too_far = Record(topic="images", partition=0, offset=2**63, key=None, value=None)
+    with pytest.raises(DataError, match="needed values that"):
+        database.results.begin([record(0), too_far], NOON)
+    with pytest.raises(DataError, match="needed values that"):
+        database.results.save_batch([result(0)], [dead_letter(record=too_far)], [])
+    assert database.results.begin([record(0)], NOON) == [FRESH]
+    assert database.results.recent(9) == []
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -1,6 +1,7 @@
 """Every picture of a stream is judged once or put aside with a reason, whatever goes wrong."""
 
 import json
+import os
 import threading
 from collections import Counter
 from datetime import timedelta
@@ -10,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream_ad.adapters.decode import decode
-from stream_ad.adapters.in_memory import InMemoryResults, InMemorySink, InMemorySource
+from stream_ad.adapters.folder_source import FolderSource
+from stream_ad.adapters.in_memory import InMemoryLedger, InMemoryResults, InMemorySink, InMemorySource
 from stream_ad.domain.bank import MemoryBank
 from stream_ad.domain.message import ImageMessage, Record
 from stream_ad.domain.result import Inspection, Verdict
-from stream_ad.errors import BankError, DataError, Unavailable
+from stream_ad.errors import BankError, DatabaseError, DataError, Unavailable
 from stream_ad.services.deadlines import Deadlines
 from stream_ad.services.streaming import StreamOptions
 from tests.stream_kit import MAKES_IT_FAIL, GreyInspector, Line, inspection_of, png
@@ -520,3 +522,139 @@ def test_a_source_is_polled_but_gives_nothing_while_something_is_away():
     line.stream(source=Counting(line.log, line.clock), options=options).run(stop)
     assert len(polls) > 30
     assert sum(polls) <= 6  # what there was room for
+
+
+def test_what_a_reference_store_does_to_us_costs_only_its_picture():
+    def references(reference: str, sha256: str | None) -> bytes:
+        raise RuntimeError("a fault of the store's client")
+
+    line = Line()
+    line.log.append(None, headers={"ce_dataref": b"x"})
+    line.put(10)
+    line.stream(references=references).run(RUNNING, idle_s=1.0)
+    assert line.scores == {1: 10}
+    letter = line.results.letters["images", 0, 0]
+    assert (letter.stage, letter.error_class) == ("reference", "RuntimeError")
+
+
+class Refusing(InMemoryResults):
+    """A database that cannot store one record: what comes of it, or even the fact that it is begun."""
+
+    def __init__(self, *refused: str, offset: int = 1) -> None:
+        super().__init__()
+        self.refused, self.offset = refused, offset
+
+    def begin(self, records, at):
+        self._refuse("begin", [record.offset for record in records])
+        return super().begin(records, at)
+
+    def save_batch(self, results, dead_letters, outbox) -> None:
+        self._refuse("result", [result.offset for result in results])
+        self._refuse("letter", [letter.record.offset for letter in dead_letters])
+        super().save_batch(results, dead_letters, outbox)
+
+    def _refuse(self, what: str, offsets: list[int]) -> None:
+        if what in self.refused and self.offset in offsets:
+            raise DataError("a number that the database has no room for")
+
+
+@pytest.mark.parametrize("what", ["begin", "result"])
+def test_a_record_that_the_database_cannot_store_costs_only_itself(what):
+    line = Line(Refusing(what))
+    line.put(10, 20, 30, 40)
+    line.stream().run(RUNNING, idle_s=1.0)
+    assert line.scores == {0: 10, 2: 30, 3: 40}
+    letter = line.results.letters["images", 0, 1]
+    assert (letter.stage, letter.error_class) == ("store", "DataError")
+    assert line.committed == 4
+    assert {message.id for message in line.sink.sent} == {
+        *(f"result:images/0/{offset}" for offset in (0, 2, 3)),
+        "dead-letter:images/0/1",
+    }
+    assert not +line.results.tries
+
+
+def test_a_database_that_takes_neither_a_result_nor_its_dead_letter_stops_the_stream_with_a_reason():
+    line = Line(Refusing("result", "letter"))
+    line.put(10, 20, 30)
+    with pytest.raises(DatabaseError, match="images/0/1"):
+        line.stream().run(RUNNING, idle_s=1.0)
+    assert line.committed == 0
+    assert 1 not in line.scores
+
+
+def test_a_bank_that_breaks_while_it_is_taken_leaves_the_old_one_in_use():
+    class Breaking(GreyInspector):
+        def use(self, bank: MemoryBank) -> None:
+            raise RuntimeError("out of memory on the device")
+
+    line = Line()
+    line.banks.put(MemoryBank(version=3))
+    line.put(10)
+    counters = line.stream(inspector=Breaking()).run(RUNNING, idle_s=1.0)
+    assert line.scores == {0: 10}
+    assert counters.retries["bank"] == 1
+
+
+def test_a_stop_does_not_wait_for_a_picture_that_never_ends():
+    line = Line()
+    line.put(10, 20)
+    stop, hanging, over = threading.Event(), threading.Event(), threading.Event()
+
+    def hang(data: bytes):
+        hanging.set()
+        over.wait()
+        return decode(data)
+
+    class Source(InMemorySource):
+        def poll(self, max_items: int, timeout_s: float) -> list[Record]:
+            if hanging.is_set():
+                stop.set()
+            return super().poll(max_items, timeout_s)
+
+    try:
+        counters = line.stream(
+            source=Source(line.log, line.clock), decode=hang, options=StreamOptions(drain_s=0.1)
+        ).run(stop)
+        assert counters.abandoned  # whoever ends the process must not wait for its threads
+        assert line.committed == 0
+    finally:
+        over.set()
+
+
+def test_a_stop_while_the_database_is_away_ends_in_order_with_several_batches_in_hand():
+    class Away(InMemoryResults):
+        def save_batch(self, results, dead_letters, outbox) -> None:
+            raise Unavailable("the database is away")
+
+    line = Line(Away())
+    line.put(*range(10, 40))
+    stop = threading.Event()
+    stream = line.stream()
+    since = line.clock.now()
+
+    def lose_patience() -> None:
+        if line.clock.now() - since > timedelta(seconds=30):
+            stop.set()
+
+    line.clock.on_sleep = lose_patience
+    assert not stream.run(stop).abandoned
+    assert line.committed == 0
+
+
+def test_a_file_moved_away_between_its_verdict_and_the_commit_keeps_the_verdict(tmp_path):
+    line = Line()
+    ledger, path = InMemoryLedger(), tmp_path / "a.png"
+    path.write_bytes(png(10))
+    os.utime(path, (0, 0))
+
+    class Cut(FolderSource):
+        def commit(self, up_to) -> None:
+            raise Unavailable("killed before it could")
+
+    for kind in (Cut, FolderSource):
+        line.stream(source=kind(tmp_path, ledger, line.clock, topic="inbox")).run(RUNNING, idle_s=2.0)
+        path.unlink(missing_ok=True)
+    assert [result.score for result in line.results.results.values()] == [10]
+    assert line.results.letters == {}
+    assert ledger.pending("inbox", 9) == []

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from stream_ad.adapters.column_types import to_json
 from stream_ad.adapters.tables import REVISION
-from stream_ad.errors import DatabaseError, Unavailable
+from stream_ad.errors import DatabaseError, DataError, Unavailable
 
 #: how long a writer waits for another
 BUSY_TIMEOUT_MS = 10_000
@@ -152,7 +152,8 @@ class Transactions:
     Raises, from both methods:
         Unavailable: the database is away, or was locked for longer than 10 s. Nothing was written, except when the
             connection broke during the commit itself: then all or nothing was.
-        DatabaseError: the file is damaged or has other tables.
+        DatabaseError: the file is damaged or has other tables, or the user lacks a right.
+        DataError: a value is none that the database can store.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -304,8 +305,20 @@ def _explained(engine: Engine, *, running: bool = False) -> Iterator[None]:
                 f"database {shown(engine.url)} can only be read now: {error.orig}; a standby that takes over does so"
                 " for a moment"
             ) from error
-        if isinstance(error, exc.IntegrityError | exc.ProgrammingError | exc.DataError | exc.InternalError):
-            raise
+        if isinstance(error, exc.DataError | exc.IntegrityError):
+            raise _cannot_store(engine, error.orig) from error
+        if isinstance(error, exc.ProgrammingError | exc.InternalError):
+            raise DatabaseError(
+                f"database {shown(engine.url)} refuses: {error.orig}; check the user's rights and its log"
+            ) from error
         raise DatabaseError(
             f"database {shown(engine.url)} is damaged: {error.orig}; restore it from a backup"
         ) from error
+    except exc.StatementError as error:
+        raise _cannot_store(engine, error.orig) from error
+    except (UnicodeError, OverflowError) as error:  # as they come from SQLite's driver
+        raise _cannot_store(engine, error) from error
+
+
+def _cannot_store(engine: Engine, error: BaseException | None) -> DataError:
+    return DataError(f"needed values that {shown(engine.url)} can store: {error}; change who sends them")

@@ -208,11 +208,14 @@ class InMemoryResults:
                 self._add(message)
 
     def _told(self, place: Place, identity: tuple[str, datetime | None]) -> bool:
-        """Whether this very record has a result or an open dead letter."""
-        result, letter = self.results.get(place), self.letters.get(place)
-        if result is not None and _place_and_identity(result)[1] == identity:
-            return True
-        return letter is not None and letter.retried_at is None and _place_and_identity(letter)[1] == identity
+        """Whether this very record has a result or a dead letter."""
+        name, at = identity
+        for fate in (self.results.get(place), self.letters.get(place)):
+            if fate is not None:
+                known, known_at = _place_and_identity(fate)[1]
+                if name == known and at in (None, known_at):
+                    return True
+        return False
 
     def _add(self, message: OutboxMessage) -> None:
         """At the end, in place of an older form of it."""

@@ -47,7 +47,7 @@ COUNTERS: tuple[tuple[str, str, str, str | None, Sequence[str]], ...] = (
         "dead_letters",
         "Records put aside, by the stage that they failed in.",
         "stage",
-        ("source", "message", "reference", "decode", "score", "crash"),
+        ("source", "message", "reference", "decode", "score", "store", "crash"),
     ),
     (
         "retries",

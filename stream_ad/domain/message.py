@@ -75,7 +75,7 @@ class DeadLetter:
     """A record that will never be scored, with the reason and its bytes: nothing is lost."""
 
     record: Record
-    stage: str  # "source", "message", "reference", "decode", "score", "crash"
+    stage: str  # "source", "message", "reference", "decode", "score", "store", "crash"
     error_class: str
     reason: str
     at: datetime
@@ -91,7 +91,7 @@ class DeadLetter:
 class Standing:
     """What is known of a record before it is worked on."""
 
-    #: this very record has a result or an open dead letter already
+    #: this very record has a result or a dead letter already
     done: bool
     #: earlier tries that began and never ended: the process died, or it still works on it elsewhere
     tries: int

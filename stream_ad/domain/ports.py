@@ -252,6 +252,9 @@ class ResultRepository(Protocol):
 
         A try is noted for those that are not done. It ends with `save_batch` or `release`; one that does neither
         was a crash, and shows in the next `Standing`.
+
+        Raises:
+            DataError: one of them has a value that the database cannot store; nothing was noted.
         """
         ...
 
@@ -267,9 +270,13 @@ class ResultRepository(Protocol):
     ) -> None:
         """One transaction; ends the tries of all places in it.
 
-        The first verdict stays: of a record that has a result or an open dead letter already, neither row nor outbox
-        message is written again, so scorers that overlap show nothing twice. A row of another record with the same
-        place (its topic was made anew) is overwritten.
+        The first verdict stays: of a record that has a result or a dead letter already, neither row nor outbox message
+        is written again, so scorers that overlap show nothing twice. That a letter was sent again changes nothing
+        here: the record has another place then. A row of another record with the same place (its topic was made anew)
+        is overwritten. Another has another message id or another time; one without any time goes by its id.
+
+        Raises:
+            DataError: a value of one of them is none that the database can store; nothing was written.
         """
         ...
 

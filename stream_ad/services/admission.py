@@ -51,7 +51,7 @@ class Admission:
         self._polled: list[Arrival] = []
         # being noted
         self._begun: list[Arrival] = []
-        self._beginning: Future[list[Standing]] | None = None
+        self._beginning: Future[list[Standing | DataError]] | None = None
         self._suspects: deque[Arrival] = deque()
         self._alone = False
 
@@ -60,7 +60,7 @@ class Admission:
         return [*self._polled, *self._begun, *self._suspects]
 
     @property
-    def pending(self) -> "list[Future[list[Standing]]]":
+    def pending(self) -> "list[Future[list[Standing | DataError]]]":
         """What its thread is at."""
         return [] if self._beginning is None else [self._beginning]
 
@@ -95,7 +95,7 @@ class Admission:
             if self._polled and not self.database_away:
                 self._begun, self._polled = self._polled, []
                 records = [arrival.record for arrival in self._begun]
-                self._beginning = self._books.submit(self._results.begin, records, self._clock.now())
+                self._beginning = self._books.submit(self._begin, records, self._clock.now())
         elif self._beginning.done():
             future, self._beginning = self._beginning, None
             arrivals, self._begun = self._begun, []
@@ -124,7 +124,7 @@ class Admission:
             future, self._beginning = self._beginning, None
             with suppress(Unavailable):
                 begun = zip(self._begun, future.result(), strict=True)
-                places += [arrival.record.place for arrival, standing in begun if not standing.done]
+                places += [arrival.record.place for arrival, standing in begun if _was_noted(standing)]
         self._polled, self._begun = [], []
         self._suspects.clear()
         self._intake.close()
@@ -142,11 +142,21 @@ class Admission:
     def close(self, *, wait: bool) -> None:
         self._books.shutdown(wait=wait, cancel_futures=True)
 
-    def _let_in(self, arrivals: Sequence[Arrival], standings: Sequence[Standing]) -> None:
+    def _begin(self, records: Sequence[Record], at: datetime) -> list[Standing | DataError]:
+        """In the database's thread; what it cannot store of one record does not keep the others out."""
+        try:
+            return list(self._results.begin(records, at))
+        except DataError as error:
+            return [error] if len(records) == 1 else [self._begin([record], at)[0] for record in records]
+
+    def _let_in(self, arrivals: Sequence[Arrival], standings: Sequence[Standing | DataError]) -> None:
         now = self._clock.now()
         suspects = []
         for arrival, standing in zip(arrivals, standings, strict=True):
-            if standing.done:
+            if isinstance(standing, DataError):
+                arrival.outcome = dead_letter(arrival.record, "store", standing, at=now)
+                self._intake.add(arrival)
+            elif standing.done:
                 self._counters.repeated += 1
                 self._watermark.done(arrival.record.place)
             elif standing.tries and not self._alone:
@@ -168,3 +178,8 @@ class Admission:
         elif tries:
             log.warning("%s was begun before and never ended; it goes alone", record.default_id, extra=where(record))
         self._intake.add(arrival)
+
+
+def _was_noted(standing: Standing | DataError) -> bool:
+    """Whether a try was noted."""
+    return isinstance(standing, Standing) and not standing.done

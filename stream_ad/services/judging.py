@@ -12,7 +12,7 @@ from stream_ad.domain.bank import MemoryBank
 from stream_ad.domain.images import Picture
 from stream_ad.domain.ports import BankRepository, Clock
 from stream_ad.domain.result import Inspection, Verdict
-from stream_ad.errors import BankError, DatabaseError, DataError, Unavailable
+from stream_ad.errors import DataError, StreamAdError, Unavailable
 from stream_ad.services.counters import Counters
 from stream_ad.services.deadlines import Deadlines
 from stream_ad.services.intake import Arrival, Prepared
@@ -144,8 +144,9 @@ class Judge:
             if version == self.bank_version:
                 return
             self._inspector.use(self._banks.load(version))
-        except (Unavailable, BankError, DatabaseError) as error:
-            log.error("bank %d stays in use: %s", self.bank_version, error)
+        except Exception as error:  # what cannot be used must not end what can
+            unforeseen = not isinstance(error, StreamAdError)
+            log.error("bank %d stays in use: %s", self.bank_version, error, exc_info=unforeseen)
             self._counters.retries["bank"] += 1
             self._bank_retry = now + timedelta(seconds=self._options.bank_retry_s)
             return

@@ -19,7 +19,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from stream_ad.domain.message import DeadLetter, ImageMessage, Record, captured_at, message_id
-from stream_ad.errors import DataError
+from stream_ad.errors import DataError, Unavailable
 
 SOURCE_ERROR = "stream_ad.source_error"
 """Header by which a source says that a record is there but cannot be read."""
@@ -75,7 +75,9 @@ def read_message(
             )
         else:
             raise DataError("needed the picture's bytes or a `ce_dataref` header, got neither; change the sender")
-    except DataError as error:
+    except Unavailable:
+        raise
+    except Exception as error:  # whatever one message does to us, or to the client of a store, the stream goes on
         return dead_letter(record, stage, error, at=at)
     return ImageMessage(
         record=record,

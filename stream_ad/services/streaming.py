@@ -391,7 +391,8 @@ class Stream:
             self._work_off(0.01)
         if self._works:
             self._writer.give_up()
-            self._work_off(1.0)
+            while self._works and self._work_off(1.0):
+                pass
         if self._works:
             log.error("%d batches did not end within %g s", len(self._works), self._options.drain_s)
             self.counters.abandoned = True
@@ -407,11 +408,16 @@ class Stream:
             self.counters.abandoned = not all(future.done() for future in futures)
             self._relaying = None
             self._look_at_sinks()
+        # a picture that never ends, or a share that hangs: its thread would keep the process alive
+        left_s = max(0.0, (until - self._clock.now()).total_seconds())
+        self.counters.abandoned |= bool(wait(self._intake.decoding, left_s).not_done)
 
-    def _work_off(self, timeout_s: float) -> None:
+    def _work_off(self, timeout_s: float) -> bool:
+        """Whether anything ended within that time."""
         self.health.ticked_at = self._clock.now()
-        wait(self._at_work(), timeout_s, FIRST_COMPLETED)
+        ended = wait(self._at_work(), timeout_s, FIRST_COMPLETED).done
         self._collect()
+        return bool(ended)
 
     def _save_what_was_judged(self) -> None:
         """Before a failure is told: what went well before it is kept."""

@@ -8,16 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from stream_ad.domain.images import Picture
-from stream_ad.domain.message import DeadLetter, ImageMessage, OutboxMessage
+from stream_ad.domain.message import DeadLetter, ImageMessage
 from stream_ad.domain.ports import Clock, ResultRepository
 from stream_ad.domain.result import Inspection, InspectionResult
-from stream_ad.errors import StreamAdError, Unavailable
+from stream_ad.errors import DatabaseError, DataError, StreamAdError, Unavailable
 from stream_ad.services.backoff import Backoff, BackoffOptions
 from stream_ad.services.counters import Counters
 from stream_ad.services.deadlines import Deadlines
 from stream_ad.services.intake import Arrival, Prepared
 from stream_ad.services.judging import Judged
-from stream_ad.services.messages import where
+from stream_ad.services.messages import dead_letter, where
 from stream_ad.services.outgoing import outbox_of
 from stream_ad.services.verdicts import rows_of
 
@@ -71,14 +71,18 @@ class Writer:
 
         Raises:
             Stopping: it was told to give up while the database was away.
-            DatabaseError: the database is damaged or of another revision.
+            DatabaseError: the database is damaged or of another revision, or takes not even a dead letter.
         """
         began = time.perf_counter()
         overlays = list(self._drawing.map(self._overlay, batch, judged.outcomes))
         results, letters, late = rows_of(
             batch, judged.outcomes, overlays=overlays, deadlines=self._deadlines, clock=self._clock
         )
-        self._save(results, letters, outbox_of(results, letters) if self._publishes else [])
+        try:
+            self._save(results, letters)
+        except DataError as error:
+            log.warning("a batch of %d cannot be stored, now one by one: %s", len(batch), error)
+            results, letters = self._save_one_by_one(batch, results, letters)
         seconds = {
             "decode": sum(arrival.decode_s for arrival in batch),
             "model": judged.seconds,
@@ -105,11 +109,37 @@ class Writer:
             self._counters.overlays_failed += 1
             return None
 
-    def _save(
-        self, results: Sequence[InspectionResult], letters: Sequence[DeadLetter], outbox: Sequence[OutboxMessage]
-    ) -> None:
+    def _save_one_by_one(
+        self, batch: Sequence[Arrival], results: Sequence[InspectionResult], letters: Sequence[DeadLetter]
+    ) -> tuple[list[InspectionResult], list[DeadLetter]]:
+        """Put aside what the database cannot store; what was saved in the end."""
+        records = {arrival.record.place: arrival.record for arrival in batch}
+        stored: list[InspectionResult] = []
+        put_aside = list(letters)
+        for result in results:
+            try:
+                self._save([result], [])
+                stored.append(result)
+            except DataError as error:
+                record = records[result.topic, result.partition, result.offset]
+                put_aside.append(dead_letter(record, "store", error, at=self._clock.now()))
+        for letter in put_aside:
+            try:
+                self._save([], [letter])
+            except DataError as error:
+                raise DatabaseError(
+                    f"the database does not take even the dead letter of {letter.record.shown}: {error}; nothing after"
+                    " it was committed"
+                ) from error
+        return stored, put_aside
+
+    def _save(self, results: Sequence[InspectionResult], letters: Sequence[DeadLetter]) -> None:
+        """Raises: Stopping; DatabaseError; DataError: one of them cannot be stored."""
+        outbox = outbox_of(results, letters) if self._publishes else []
         backoff = Backoff(self._options)
         while True:
+            if self._give_up.is_set():
+                raise Stopping("stopped while the database was away; what was not saved comes again")
             try:
                 self._results.save_batch(results, letters, outbox)
                 self.database_away = False
@@ -119,7 +149,5 @@ class Writer:
                 self._counters.retries["database"] += 1
                 delay_s = backoff.begin(self._clock.now())
                 log.warning("the database is away, tried again in %.1f s: %s", delay_s, error)
-            while not backoff.is_over(self._clock.now()):
-                if self._give_up.is_set():
-                    raise Stopping("stopped while the database was away; what was not saved comes again")
+            while not (backoff.is_over(self._clock.now()) or self._give_up.is_set()):
                 self._clock.sleep(0.25)

@@ -39,7 +39,7 @@ def _known_statement(dialect: str) -> TextualSelect:
     )
     return text(
         f"""
-        SELECT w.number, r.message_id, r.captured_at, d.stage, d.headers, d.timestamp, d.retried_at, a.tries
+        SELECT w.number, r.message_id, r.captured_at, d.stage, d.headers, d.timestamp, a.tries
         FROM ({WANTED[dialect]}) AS w
         {joined}"""
     ).columns(
@@ -49,7 +49,6 @@ def _known_statement(dialect: str) -> TextualSelect:
         stage=FreeText,
         headers=Headers,
         timestamp=UtcDateTime,
-        retried_at=UtcDateTime,
         tries=Integer,
     )
 
@@ -64,18 +63,21 @@ class Known:
 
     result: Identity | None = None
     letter: Identity | None = None
-    #: the dead letter was sent again
-    retried: bool = False
     tries: int = 0
 
     def told(self, identity: Identity) -> bool:
-        """Whether this very record has its verdict: a result, or an open dead letter."""
-        return self.result == identity or (self.letter == identity and not self.retried)
+        """Whether this very record has its verdict: a result, or a dead letter."""
+        return is_same(identity, self.result) or is_same(identity, self.letter)
 
 
 def identity(called: str, taken: datetime | None) -> Identity:
     """As the database gives it back."""
     return FreeText.stored(called), taken
+
+
+def is_same(came: Identity, there: Identity | None) -> bool:
+    """Whether both are one record. One whose time nobody knows any more, because its file is gone, goes by its name."""
+    return there is not None and came[0] == there[0] and came[1] in (None, there[1])
 
 
 def identity_of(record: Record) -> Identity:
@@ -99,9 +101,7 @@ def known(session: Session, places: Collection[Place]) -> dict[Place, Known]:
     statement = KNOWN[session.get_bind().dialect.name]
     given = json.dumps([(PathText.stored(topic), partition, offset) for topic, partition, offset in wanted])
     found: dict[Place, Known] = {}
-    for number, called, taken, stage, headers, timestamp, retried_at, tries in session.execute(
-        statement, {"places": given}
-    ):
+    for number, called, taken, stage, headers, timestamp, tries in session.execute(statement, {"places": given}):
         topic, partition, offset = place = wanted[number - 1]
         letter = None
         if stage is not None:
@@ -118,7 +118,6 @@ def known(session: Session, places: Collection[Place]) -> dict[Place, Known]:
         found[place] = Known(
             result=None if called is None else (called, taken),
             letter=letter,
-            retried=retried_at is not None,
             tries=tries or 0,
         )
     return found
