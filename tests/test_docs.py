@@ -18,9 +18,10 @@ from stream_ad.config import Settings, known_keys
 from stream_ad.domain.result import InspectionResult
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(ROOT.glob("docs/*.md"))
+NAMED = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "deploy/README.md")
+DOCUMENTS = [ROOT / name for name in NAMED] + sorted(ROOT.glob("docs/*.md"))
 
-each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: str(document.relative_to(ROOT)))
 
 
 def generator() -> ModuleType:
@@ -61,14 +62,14 @@ def test_the_manual_of_commands_is_what_the_commands_say():
 @each_document
 def test_only_commands_and_options_that_exist_are_shown(document):
     for line in code(document):
-        for shown in re.findall(r"(?:^|/)stream-ad ([^#`|]*)", line):
+        for shown in re.findall(r"(?:^|/bin/)stream-ad ([^#`|]*)", line):
             words = re.sub(r"^--config \S+ ", "", shown).split()
             name = "stream-ad"
             for word in words:
                 if f"{name} {word}" not in COMMANDS:
                     break
                 name = f"{name} {word}"
-            placeholder = not words or words[0] in ("COMMAND", "--version", "--help")
+            placeholder = not words or words[0] in ("COMMAND", '"$@"', "--version", "--help")
             assert name != "stream-ad" or placeholder, f"no such command: {line}"
             known = {option for parameter in COMMANDS[name].params for option in parameter.opts} | {"--help"}
             asked = {word for word in words if word.startswith("--")}
@@ -85,7 +86,7 @@ def test_only_settings_that_exist_are_named(document):
 
 @each_document
 def test_only_files_of_ours_that_exist_are_named(document):
-    folders = (ROOT, ROOT / "stream_ad", ROOT / "stream_ad/services")
+    folders = (ROOT, ROOT / "stream_ad", ROOT / "stream_ad/services", document.parent)
     for span in code(document):
         if re.fullmatch(r"[a-z_./]+/[a-z_]+\.(py|md|yaml)|[a-z_]+\.py|[a-z_/]+/", span) and "-" not in span:
             made = span.startswith(("entries", "weights", "overlays", "inbox", "benchmarks/results"))  # by the program
