@@ -23,7 +23,6 @@ from stream_ad.domain.result import Inspection
 from stream_ad.domain.task import Task, TaskId
 from stream_ad.errors import NoImages
 from stream_ad.inspection import BankModel
-from stream_ad.services.learning import learn
 from stream_ad.services.scoring import Scorer
 
 
@@ -60,25 +59,15 @@ class Workbench:
 
         Raises:
             NoImages, TooFewImages, UndecodableImage: the folder does not serve.
+            ConfigError: there is no such detector.
         """
-        settings = self.app.settings
         task = Task(
             id=TaskId(name),
             class_name=class_name or name.replace("_", " "),
-            false_alarm_rate=false_alarm_rate or settings.calibration.false_alarm_rate,
+            false_alarm_rate=false_alarm_rate or self.app.settings.calibration.false_alarm_rate,
         )
-        entry = learn(
-            task,
-            ImageFolder(Path(images), **self.app.decoding),
-            self.app.detectors[detector or settings.detector.name],
-            self.app.backbone,
-            roi=roi,
-            feature_block=settings.detector.feature_block,
-            folds=settings.calibration.folds,
-            split_from=settings.calibration.split_from,
-            max_suspects=settings.calibration.max_suspects,
-            progress=progress or _unseen,
-        )
+        normals = ImageFolder(Path(images), **self.app.decoding)
+        entry = self.app.learn(task, normals, detector=detector, roi=roi, progress=progress or _unseen)
         self.scorer.use(self.bank.with_entry(entry, self.bank.version + 1))
         return entry
 

@@ -18,7 +18,7 @@ from stream_ad.adapters.clock import SystemClock
 from stream_ad.config import Settings
 from stream_ad.domain.bank import BankEntry, MemoryBank
 from stream_ad.domain.evaluation import Evaluation, Half, TaskEvaluation
-from stream_ad.domain.images import HeldoutSet
+from stream_ad.domain.images import HeldoutSet, ImageSet, Mask
 from stream_ad.domain.job import Job, JobState
 from stream_ad.domain.ports import Progress, Sink, Source
 from stream_ad.domain.result import Verdict
@@ -177,24 +177,35 @@ class App:
             task, images=images, heldout=heldout, roi=roi, detector=detector or self.settings.detector.name
         )
 
-    def _learn(self, task: Task, images: TaskImages, payload: Mapping[str, Any], progress: Progress) -> BankEntry:
+    def learn(
+        self, task: Task, normals: ImageSet, *, detector: str | None, roi: Mask | None, progress: Progress
+    ) -> BankEntry:
+        """A task's entry, by the settings; `detector` by its name, None: the one that settings name.
+
+        Raises:
+            ConfigError: there is no such detector.
+            TooFewImages, UndecodableImage: the pictures do not serve.
+        """
         from stream_ad.detectors.registry import make_detector
         from stream_ad.services.learning import learn
 
-        name = payload.get("detector") or self.settings.detector.name
+        name = detector or self.settings.detector.name
         known = self.detectors.get(name)
         return learn(
             task,
-            images.normals,
+            normals,
             known or make_detector(name, self.backbone),
             self.backbone,
-            roi=images.roi,
+            roi=roi,
             feature_block=self.settings.detector.feature_block,
             folds=self.settings.calibration.folds,
             split_from=self.settings.calibration.split_from,
             max_suspects=self.settings.calibration.max_suspects,
             progress=progress,
         )
+
+    def _learn(self, task: Task, images: TaskImages, payload: Mapping[str, Any], progress: Progress) -> BankEntry:
+        return self.learn(task, images.normals, detector=payload.get("detector"), roi=images.roi, progress=progress)
 
     def _evaluate(
         self, bank: MemoryBank, heldout: Mapping[TaskId, HeldoutSet], progress: Progress
