@@ -1,6 +1,6 @@
 """What an inspection says of one picture."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import StrEnum
 
@@ -77,3 +77,7 @@ class InspectionResult:
     captured_at: datetime | None = None
     #: W3C trace context of the sender
     traceparent: str | None = None
+
+
+RESULT_FIELDS = tuple(field.name for field in fields(InspectionResult))
+"""Names of all fields, for those who write results down: `asdict` would copy every value deeply."""

@@ -13,7 +13,7 @@ A result is `stream-ad.result/1`. Fields are only ever added to a schema; one th
 | score, threshold | raw score (higher is worse, comparable within a task only), and where NG begins |
 | p_value | share of good parts that score at least this |
 | verdict | "OK", "NG", "unknown product", "late" |
-| margin, alarm | how clear the product was; set when declared product and picture disagree |
+| margin, alarm | how clear the product was; set when declared product and picture disagree, and when late |
 | latency_ms, scored_at | from poll to verdict; UTC, ISO 8601 |
 | overlay | file of the overlay, or null |
 
@@ -24,16 +24,14 @@ Numbers that are not finite are null. A dead letter goes out as it came (key, va
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
 from stream_ad.domain.message import DeadLetter, OutboxMessage
-from stream_ad.domain.result import InspectionResult
+from stream_ad.domain.result import RESULT_FIELDS, InspectionResult
 
 RESULT_SCHEMA = "stream-ad.result/1"
 RESULTS, DEAD_LETTERS = "results", "dead-letters"
-RESULT_FIELDS = tuple(field.name for field in fields(InspectionResult))
 
 
 def result_document(result: InspectionResult) -> dict[str, Any]:

@@ -6,7 +6,6 @@ verdict stays. Every method costs the same number of statements whatever the bat
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
@@ -19,11 +18,10 @@ from stream_ad.adapters.relay_lock import RelayLock
 from stream_ad.adapters.repositories.places import Identity, identity, identity_of, known, serialise
 from stream_ad.adapters.tables import AttemptRow, Base, DeadLetterRow, OutboxRow, ResultRow
 from stream_ad.domain.message import DeadLetter, OutboxMessage, Place, Record, Standing
-from stream_ad.domain.result import InspectionResult
+from stream_ad.domain.result import RESULT_FIELDS, InspectionResult
 from stream_ad.domain.task import TaskId
 
 PLACE = ("topic", "partition", "offset")
-RESULT_FIELDS = tuple(field.name for field in fields(InspectionResult))
 Fate = InspectionResult | DeadLetter
 """What a record came to."""
 
