@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from stream_ad.app import App, folder_topic
+from stream_ad.app import App
 from stream_ad.commands.common import (
     ALL_OK,
     SOMETHING_WRONG,
@@ -22,6 +22,7 @@ from stream_ad.commands.common import (
 from stream_ad.domain.message import Record, message_id
 from stream_ad.errors import DataError
 from stream_ad.services.dead_letters import DeadLetters, place_of, shown
+from stream_ad.stream_parts import folder_topic
 
 dlq = typer.Typer(no_args_is_help=True, help="Dead letters: list them, look into one, send it again.")
 
@@ -30,7 +31,9 @@ PlaceArgument = Annotated[
 ]
 StageOption = Annotated[
     str | None,
-    typer.Option("--stage", help="Only those of this stage: source, message, reference, decode, score or crash."),
+    typer.Option(
+        "--stage", help="Only those of this stage: source, message, reference, decode, score, store or crash."
+    ),
 ]
 
 
