@@ -150,6 +150,20 @@ def test_the_senders_trace_is_passed_on_with_the_result():
     "trace",
     [b"\xff", "", "what", TRACE.upper(), f"{TRACE}-more", TRACE.replace("00-", "ff-", 1), f"00-{'0' * 32}{TRACE[35:]}"],
 )
+@pytest.mark.parametrize(
+    ("sent", "told"),
+    [(b"line 3/0042.png", "line 3/0042.png"), (b"", None), (b"\xff\x00", "\ufffd\ufffd"), (b"x" * 999, "x" * 512)],
+)
+def test_people_read_what_the_sender_calls_a_picture_and_nothing_depends_on_it(sent, told):
+    message = understood(
+        Record(topic="t", partition=2, offset=7, key=None, value=PICTURE, headers={"ce_subject": sent})
+    )
+    assert (message.subject, message.message_id) == (told, "t/2/7")
+    document = result_document(a_result(subject=message.subject))
+    assert document["subject"] == told
+    fits(document, "result-1")
+
+
 def test_a_trace_that_is_none_is_ignored_as_w3c_asks(trace):
     assert understood(record(PICTURE, traceparent=trace)).traceparent is None
 

@@ -26,6 +26,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("topic", "partition", "offset", name=op.f("pk_attempts")),
     )
     op.create_index(op.f("ix_attempts_at"), "attempts", ["at"])
+    op.add_column("results", sa.Column("subject", sa.Text()))
     op.add_column("results", sa.Column("captured_at", sa.DateTime(timezone=True)))
     op.add_column("results", sa.Column("traceparent", sa.Text()))
     op.add_column("dead_letters", sa.Column("trace", sa.Text()))
@@ -45,4 +46,5 @@ def downgrade() -> None:
     with op.batch_alter_table("results") as table:
         table.drop_column("traceparent")
         table.drop_column("captured_at")
+        table.drop_column("subject")
     op.drop_table("attempts")

@@ -270,6 +270,7 @@ class ResultRow(Base):
     latency_ms: Mapped[float]
     scored_at: Mapped[datetime]
     overlay: Mapped[str | None] = mapped_column(PathText)
+    subject: Mapped[str | None] = mapped_column(FreeText)
     captured_at: Mapped[datetime | None]
     traceparent: Mapped[str | None] = mapped_column(FreeText)
 

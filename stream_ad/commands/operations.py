@@ -193,13 +193,14 @@ def say(app: App, message: str, console: Console) -> None:
 def log_results(results: Sequence[InspectionResult]) -> None:
     """A log line per verdict, with fields to search by."""
     for result in results:
-        log.info("%s: %s", result.verdict, result.message_id, extra=fields_of(result))
+        log.info("%s: %s", result.verdict, result.subject or result.message_id, extra=fields_of(result))
 
 
 def fields_of(result: InspectionResult) -> Mapping[str, Any]:
     """What a log line tells of a verdict."""
     return {
         "message_id": result.message_id,
+        "subject": result.subject,
         "topic": result.topic,
         "partition": result.partition,
         "offset": result.offset,

@@ -104,7 +104,7 @@ def show_results(results: Sequence[InspectionResult]) -> None:
     for result in results:
         score = "" if result.score is None else f"score {result.score:.3f} (NG above {result.threshold:.3f})"
         verdict = coloured(f"{result.verdict:<15}", COLOURS.get(result.verdict))
-        about = f"{result.message_id}  {result.task or '-'}  {score}  {result.alarm or ''}"
+        about = f"{result.subject or result.message_id}  {result.task or '-'}  {score}  {result.alarm or ''}"
         console.print(f"{verdict} {escape(about)}")
 
 

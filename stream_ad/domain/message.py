@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+MAX_SUBJECT = 512
+
 Place = tuple[str, int, int]
 """(topic, partition, offset): the key of everything that is kept about a record."""
 
@@ -27,8 +29,13 @@ class Record:
     @property
     def shown(self) -> str:
         """What people call it: the sender's name for it, and its place in the stream."""
-        subject = self.headers.get("ce_subject", b"").decode(errors="replace")
-        return f"{subject} ({self.default_id})" if subject else self.default_id
+        return f"{self.subject} ({self.default_id})" if self.subject else self.default_id
+
+    @property
+    def subject(self) -> str | None:
+        """What the sender calls it, for people: any bytes do, so nothing depends on it."""
+        text = self.headers.get("ce_subject", b"").decode(errors="replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
+        return text[:MAX_SUBJECT] or None
 
     @property
     def default_id(self) -> str:
@@ -64,6 +71,8 @@ class ImageMessage:
     camera: str | None
     declared_product: str | None
     data: bytes  # the encoded picture
+    #: what the sender calls the picture
+    subject: str | None = None
     #: when the picture was taken: `ce_time`, else the record's own time
     captured_at: datetime | None = None
     #: W3C trace context of the sender, passed on as it came

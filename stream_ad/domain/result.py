@@ -73,6 +73,8 @@ class InspectionResult:
     scored_at: datetime
     #: file of the overlay, when one was drawn
     overlay: str | None = None
+    #: what the sender calls the picture
+    subject: str | None = None
     #: when the picture was taken, as far as the message tells
     captured_at: datetime | None = None
     #: W3C trace context of the sender

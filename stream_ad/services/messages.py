@@ -85,6 +85,7 @@ def read_message(
         camera=names["camera"],
         declared_product=names["product"],
         data=data,
+        subject=record.subject,
         captured_at=captured_at(record),
         traceparent=_traceparent(record),
     )

@@ -7,6 +7,7 @@ A result is `stream-ad.result/1`. Fields are only ever added to a schema; one th
 | schema | "stream-ad.result/1" |
 | id | the same for every repeat of this result; drop repeats by it |
 | message_id, topic, partition, offset | which picture |
+| subject | what the sender calls it, or null |
 | camera, declared_product | what the message said, or null |
 | captured_at, traceparent | when the picture was taken, and the sender's trace context, as the message said; or null |
 | task, detector, bank_version, features | what scored it; task is the nearest one, also for an unknown product |

@@ -89,6 +89,7 @@ def result_of(
         latency_ms=(at - since).total_seconds() * 1000,
         scored_at=at,
         overlay=overlay,
+        subject=message.subject,
         captured_at=message.captured_at,
         traceparent=message.traceparent,
     )

@@ -314,6 +314,7 @@ def _result(row: ResultRow) -> InspectionResult:
         latency_ms=row.latency_ms,
         scored_at=row.scored_at,
         overlay=row.overlay,
+        subject=row.subject,
         captured_at=row.captured_at,
         traceparent=row.traceparent,
     )
