@@ -1,11 +1,10 @@
-"""The one place that knows every concrete class: from settings to what the commands use.
+"""The one place that knows every concrete class, with `stream_parts.py`: from settings to what the commands use.
 
 Nothing is opened or imported before it is needed, so a command that only reads the database starts without torch.
 """
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stream_ad import stream_parts
 from stream_ad.adapters.clock import SystemClock
 from stream_ad.config import Settings
 from stream_ad.domain.bank import BankEntry, MemoryBank
@@ -21,16 +21,14 @@ from stream_ad.domain.evaluation import Evaluation, Half, TaskEvaluation
 from stream_ad.domain.images import HeldoutSet, ImageSet, Mask
 from stream_ad.domain.job import Job, JobState
 from stream_ad.domain.ports import Progress, Sink, Source
-from stream_ad.domain.result import Verdict
 from stream_ad.domain.task import Task, TaskId
 from stream_ad.errors import StreamAdError
 from stream_ad.services.adaptation import Outcome, Storage, TaskImages, Work, published_job
 from stream_ad.services.gate import GateBudgets
 
 if TYPE_CHECKING:
-    from stream_ad.adapters.disk import DiskGuard
+    from stream_ad.adapters.kafka_producer import KafkaProducerOptions
     from stream_ad.adapters.kafka_security import KafkaSecurity
-    from stream_ad.adapters.overlay import OverlayFolder
     from stream_ad.adapters.storage import Database
     from stream_ad.backbones.cached import CachedBackbone
     from stream_ad.detectors.base import Detector
@@ -271,115 +269,28 @@ class App:
 
     def source(self) -> Source:
         """Where images come from, as `stream.source` says."""
-        stream = self.settings.stream
-        if stream.source == "kafka":
-            from stream_ad.adapters.kafka_source import KafkaSource, KafkaSourceOptions
-
-            kafka = self.settings.kafka
-            return KafkaSource(
-                KafkaSourceOptions(
-                    bootstrap=kafka.bootstrap,
-                    topics=(kafka.topic,),
-                    group=kafka.group,
-                    max_poll_interval_ms=kafka.max_poll_interval_ms,
-                    session_timeout_ms=kafka.session_timeout_ms,
-                    heartbeat_interval_ms=kafka.heartbeat_interval_ms,
-                    max_partition_fetch_bytes=round(kafka.max_request_mb * 1024**2),
-                    instance=kafka.instance,
-                    stalled_s=kafka.stalled_s,
-                    security=self.kafka_security(),
-                )
-            )
-        from stream_ad.adapters.folder_source import FolderSource
-
-        self.settings.inbox.mkdir(parents=True, exist_ok=True)
-        return FolderSource(
-            self.settings.inbox,
-            self.database.files,
-            self.clock,
-            topic=folder_topic(self.settings.inbox),
-            settle_s=stream.settle_s,
-        )
+        if self.settings.stream.source == "kafka":
+            return stream_parts.kafka_source(self.settings)
+        return stream_parts.folder_source(self.settings, self.database.files, self.clock)
 
     def sinks(self) -> Sequence[Sink]:
         """Where results go beside the database."""
-        sinks: list[Sink] = []
-        if self.settings.results_jsonl is not None:
-            from stream_ad.adapters.jsonl_sink import JsonLinesSink
+        return stream_parts.sinks(self.settings, self.clock)
 
-            sinks.append(JsonLinesSink(self.settings.results_jsonl, clock=self.clock))
-        if self.settings.stream.source == "kafka":
-            from stream_ad.adapters.kafka_sink import KafkaSink
-
-            sinks.append(
-                KafkaSink(
-                    self.kafka_producer_options(),
-                    results_topic=self.settings.kafka.results_topic,
-                    dead_letter_topic=self.settings.dead_letter_topic,
-                )
-            )
-        if self.settings.mqtt.host is not None:
-            from stream_ad.adapters.mqtt_sink import MqttOptions, MqttSink
-
-            sinks.append(MqttSink(MqttOptions(**dict(self.settings.mqtt))))
-        if self.settings.webhook.url is not None:
-            from stream_ad.adapters.webhook_sink import WebhookOptions, WebhookSink
-
-            sinks.append(WebhookSink(WebhookOptions(**dict(self.settings.webhook)), clock=self.clock))
-        return sinks
-
-    def references(self) -> Callable[[str, str | None], bytes] | None:
-        """What reads the pictures behind references; None: none are allowed."""
-        from stream_ad.adapters.references import FileReferences, References
-
-        stream = self.settings.stream
-        if not stream.reference_roots:
-            return None
-        largest = round(stream.max_reference_mb * 1024**2)
-        stores = [root for root in stream.reference_roots if isinstance(root, str)]
-        folders = [root for root in stream.reference_roots if isinstance(root, Path)]
-        objects = None
-        if stores:
-            from stream_ad.adapters.object_references import ObjectReferences, S3Options
-
-            objects = ObjectReferences(stores, S3Options(**dict(self.settings.s3)), max_bytes=largest)
-        return References(FileReferences(folders, max_bytes=largest), objects)
-
-    def kafka_producer_options(self) -> Any:
-        from stream_ad.adapters.kafka_producer import KafkaProducerOptions
-
-        kafka = self.settings.kafka
-        return KafkaProducerOptions(
-            bootstrap=kafka.bootstrap,
-            max_message_bytes=round(kafka.max_request_mb * 1024**2),
-            security=self.kafka_security(),
-        )
+    def kafka_producer_options(self) -> "KafkaProducerOptions":
+        """How to send to Kafka."""
+        return stream_parts.kafka_producer_options(self.settings)
 
     def kafka_security(self) -> "KafkaSecurity":
         """How to connect to Kafka."""
-        from stream_ad.adapters.kafka_security import KafkaSecurity
-
-        kafka = self.settings.kafka
-        return KafkaSecurity(
-            protocol=kafka.security,
-            ca_file=kafka.ca_file,
-            cert_file=kafka.cert_file,
-            key_file=kafka.key_file,
-            key_password_file=kafka.key_password_file,
-            check_hostname=kafka.check_hostname,
-            mechanism=kafka.mechanism,
-            username=kafka.username,
-            password_file=kafka.password_file,
-        )
+        return stream_parts.kafka_security(self.settings)
 
     @contextmanager
     def stream(self, on_batch: "OnBatch | None" = None) -> Iterator["Stream"]:
         """A scorer on its source, closed at the end."""
         from stream_ad.adapters.decode import decode, pixels
-        from stream_ad.services.deadlines import Deadlines
-        from stream_ad.services.streaming import Stream, StreamOptions
+        from stream_ad.services.streaming import Stream
 
-        settings = self.settings.stream
         scorer, source, sinks = self.scorer(), self.source(), self.sinks()
         try:
             yield Stream(
@@ -388,49 +299,20 @@ class App:
                 banks=self.database.banks,
                 results=self.database.results,
                 decode=partial(decode, **self.decoding),
-                measure=partial(pixels, max_pixels=settings.max_pixels),
+                measure=partial(pixels, max_pixels=self.settings.stream.max_pixels),
                 clock=self.clock,
                 sinks=sinks,
-                references=self.references(),
-                overlays=self._overlays(),
-                guard=self.disk_guard(),
+                references=stream_parts.references(self.settings),
+                overlays=stream_parts.overlays(self.settings),
+                guard=stream_parts.disk_guard(self.settings),
                 on_batch=on_batch,
-                deadlines=Deadlines(
-                    default_s=settings.deadline_s,
-                    by_camera=settings.camera_deadlines_s,
-                    told=Verdict(settings.late_verdict),
-                    skip=settings.skip_late,
-                ),
-                options=StreamOptions(
-                    batch_size=settings.batch_size,
-                    linger_s=settings.linger_ms / 1000,
-                    decode_threads=settings.decode_threads or min(4, os.cpu_count() or 1),
-                    buffer_records=max(settings.buffer_pictures, 2 * settings.batch_size),
-                    buffer_bytes=round(settings.buffer_mb * 1024**2),
-                    picture_bytes=round(settings.picture_mb * 1024**2),
-                    max_attempts=settings.max_attempts,
-                    drain_s=settings.drain_s,
-                    key_names=settings.key_names,
-                ),
+                deadlines=stream_parts.deadlines(self.settings),
+                options=stream_parts.options(self.settings),
             )
         finally:
             source.close()
             for sink in sinks:
                 sink.close()
-
-    def disk_guard(self) -> "DiskGuard":
-        """Raises when a disk that a stream writes to is nearly full."""
-        from stream_ad.adapters.database import sqlite_file
-        from stream_ad.adapters.disk import DiskGuard
-
-        results = self.settings.results_jsonl
-        written = (
-            self.settings.data_dir,
-            self.settings.overlays_dir,
-            *([results.parent] if results else []),
-            *([file.parent] if (file := sqlite_file(self.settings.database_url)) else []),
-        )
-        return DiskGuard(written, min_free_mb=self.settings.stream.min_free_mb)
 
     def retention(self) -> "Retention":
         """What deletes old pictures, overlays, results and dead letters, as `retention` says."""
@@ -441,7 +323,7 @@ class App:
 
         bounds, inbox = self.settings.retention, self.settings.inbox
         transactions = Transactions(self.database.engine)
-        pictures = InboxPictures(inbox, DoneFiles(transactions, folder_topic(inbox)))
+        pictures = InboxPictures(inbox, DoneFiles(transactions, stream_parts.folder_topic(inbox)))
         watched = self.settings.stream.source == "folder"
         return Retention(
             [
@@ -452,13 +334,6 @@ class App:
             ],
             self.clock,
         )
-
-    def _overlays(self) -> "OverlayFolder | None":
-        if self.settings.stream.overlays == "none":
-            return None
-        from stream_ad.adapters.overlay import OverlayFolder
-
-        return OverlayFolder(self.settings.overlays_dir, of_ok=self.settings.stream.overlays == "all")
 
     # --- reports ----------------------------------------------------------------------------------
 
@@ -512,11 +387,6 @@ class App:
         except StreamAdError as error:  # the report needs no weights, its pictures do
             return replace(report, notes=(*report.notes, f"No example pictures: {error}."))
         return with_pictures(report, measured[report.version], heldout, scorer)
-
-
-def folder_topic(folder: Path) -> str:
-    """What a watched folder is called in the database."""
-    return f"folder:{folder.name}"
 
 
 def code_version() -> str:
