@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from stream_ad.adapters.decode import decode, pixel_sha256, pixels
+from stream_ad.adapters.decode import decode, memory, pixel_sha256
 from stream_ad.adapters.jpeg import MAX_SCANS
 from stream_ad.errors import UndecodableImage
 
@@ -280,14 +280,17 @@ def test_a_run_length_coded_bmp_is_refused():
 
 
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "BMP", "TIFF", "WEBP"])
-def test_the_pixels_of_a_picture_are_known_from_its_header(format):
+def test_the_memory_that_a_picture_takes_is_known_from_its_header(format):
     noise = np.random.default_rng(0).integers(0, 256, (60, 50, 3), dtype=np.uint8)
     data = encoded(Image.fromarray(noise), format)
-    assert pixels(data) == 60 * 50
+    needed = 60 * 50 * (9 if format == "JPEG" else 17)
+    assert memory(data) == needed
     if format not in ("TIFF", "WEBP"):  # a TIFF's header may be at its end; a WebP's size is checked when it is opened
-        assert pixels(data[: len(data) // 2]) == 60 * 50
+        assert memory(data[: len(data) // 2]) == needed
     with pytest.raises(UndecodableImage, match="the header says 50 x 60"):
-        pixels(data, max_pixels=2999)
+        memory(data, max_pixels=2999)
+    if format in ("PNG", "TIFF"):
+        assert memory(encoded(Image.fromarray(noise).convert("RGBA"), format)) == 60 * 50 * 33
 
 
 @pytest.mark.parametrize(("kind", "lossless"), [(b"VP8 ", False), (b"VP8L", True), (b"VP8X", True)])
@@ -302,9 +305,9 @@ def test_a_webp_bomb_is_refused_before_memory_is_reserved_for_it(kind, lossless)
 
 
 @pytest.mark.parametrize("data", [b"", b"GIF89a" + b"\0" * 100, b"\xff\xd8\xff", b"\xff\xd8\xff\xe0"])
-def test_what_is_no_picture_has_no_pixels_either(data):
+def test_what_is_no_picture_needs_no_memory_either(data):
     with pytest.raises(UndecodableImage, match="needed a JPEG, PNG, BMP, TIFF or WEBP picture, got"):
-        pixels(data)
+        memory(data)
 
 
 @pytest.mark.parametrize("data", [b"", b"this is not a picture\n" * 40, b"GIF89a" + b"\0" * 100, b"\x89PNG\r\n\x1a\n"])

@@ -17,6 +17,7 @@ from stream_ad.domain.bank import MemoryBank
 from stream_ad.domain.message import ImageMessage, Record
 from stream_ad.domain.result import Inspection, Verdict
 from stream_ad.errors import BankError, DatabaseError, DataError, Unavailable
+from stream_ad.services.budget import Budget
 from stream_ad.services.deadlines import Deadlines
 from stream_ad.services.streaming import StreamOptions
 from tests.stream_kit import MAKES_IT_FAIL, GreyInspector, Line, inspection_of, png
@@ -429,10 +430,34 @@ def test_decoded_pictures_stay_within_their_memory():
             return super().inspect(pictures, declared=declared, cameras=cameras)
 
     size = 8 * 8 * 3
-    options = StreamOptions(batch_size=8, linger_s=0.1, picture_bytes=3 * size)
-    line.stream(inspector=Weighing(), measure=lambda data: 64, options=options).run(RUNNING, idle_s=1.0)
+    options = StreamOptions(batch_size=8, linger_s=0.1, picture_bytes=6 * size)
+    line.stream(inspector=Weighing(), measure=lambda data: 5 * size, options=options).run(RUNNING, idle_s=1.0)
     assert len(line.scores) == 30
-    assert max(held) <= 3 * size
+    # decoding takes five times what is left afterwards, so beside two pictures no other is begun
+    assert max(held) == 2 * size
+
+
+def test_a_large_picture_is_not_kept_waiting_for_memory_by_small_ones():
+    budget = Budget(10)
+    budget.take(6)
+    order: list[int] = []
+
+    def take(count: int) -> None:
+        budget.take(count)
+        order.append(count)
+
+    threads = [threading.Thread(target=take, args=(count,)) for count in (20, 1)]
+    for waiting, thread in enumerate(threads, 1):
+        thread.start()
+        while budget.waiting < waiting:  # until it stands in the queue
+            pass
+    assert order == []
+    budget.give(6)
+    threads[0].join()
+    assert order == [20]
+    budget.give(20)
+    threads[1].join()
+    assert order == [20, 1]
 
 
 def test_a_repeat_of_a_record_is_scored_once():

@@ -1,15 +1,19 @@
-"""Memory that decoded pictures may take, shared by the threads that decode."""
+"""Memory that pictures may take while they are decoded and after it, shared by the threads that decode."""
 
 import threading
+from collections import deque
 
 
 class Budget:
-    """So many bytes, taken before they are used. One picture is always let through, however large."""
+    """So many bytes, taken before they are used, first come, first served: small ones do not keep a large one waiting.
+
+    One picture is always let through, however large.
+    """
 
     def __init__(self, size: int) -> None:
         self._size = size
         self._taken = 0
-        self._waiting = 0
+        self._queue = deque[object]()
         self._open = True
         self._changed = threading.Condition()
 
@@ -18,17 +22,27 @@ class Budget:
         return self._taken
 
     @property
+    def waiting(self) -> int:
+        """How many threads wait."""
+        return len(self._queue)
+
+    @property
     def blocked(self) -> bool:
         """Whether a thread waits for memory: what is decoded should move on."""
-        return self._waiting > 0
+        return bool(self._queue)
 
     def take(self, count: int) -> None:
         """Waits until there is room for so many bytes, or until the budget is closed."""
         with self._changed:
-            self._waiting += 1
-            self._changed.wait_for(lambda: not self._open or not self._taken or self._taken + count <= self._size)
-            self._waiting -= 1
+            ticket = object()
+            self._queue.append(ticket)
+            self._changed.wait_for(lambda: not self._open or (self._queue[0] is ticket and self._has_room(count)))
+            self._queue.remove(ticket)
             self._taken += count
+            self._changed.notify_all()  # the next one may fit, too
+
+    def _has_room(self, count: int) -> bool:
+        return not self._taken or self._taken + count <= self._size
 
     def give(self, count: int) -> None:
         with self._changed:

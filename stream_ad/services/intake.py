@@ -21,7 +21,7 @@ Decode = Callable[[bytes], Picture]
 """The picture in encoded bytes. Raises: UndecodableImage."""
 
 Measure = Callable[[bytes], int]
-"""How many pixels encoded bytes hold, by their header. Raises: UndecodableImage."""
+"""How many bytes of memory decoding takes at most, by the header of encoded bytes. Raises: UndecodableImage."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,10 +235,16 @@ class Intake:
             return
         try:
             if self._measure is not None:
-                count = 3 * self._measure(message.data)
+                count = self._measure(message.data)
                 self._budget.take(count)
                 arrival.held = count
-            arrival.outcome = Prepared(message, self._decode(message.data))
+            picture = self._decode(message.data)
+            if (spare := arrival.held - picture.nbytes) > 0:
+                arrival.held -= spare
+                self._budget.give(spare)
+            arrival.outcome = Prepared(message, picture)
         except Exception as error:  # whatever one picture does to a decoder, the stream goes on
             arrival.outcome = dead_letter(record, "decode", error, at=self._clock.now())
+            self._budget.give(arrival.held)
+            arrival.held = 0
         arrival.decode_s = time.perf_counter() - began
