@@ -501,12 +501,14 @@ def clean_run(place: Path, bootstrap: str, bank: int) -> tuple[Verdicts, Scorer]
 
 def install(place: Path, bootstrap: str, database: str | None, *, group: str = GROUP) -> None:
     """The configuration; `data` is where everything goes that a full disk is about."""
-    others = "" if group == GROUP else f".{group}"
+    disturbed = group == GROUP
+    others = "" if disturbed else f".{group}"
     write_settings(
         place,
         data_dir="data",
         database={"url": database},
-        stream={"source": "kafka", "min_free_mb": MIN_FREE_MB},
+        # of the clean runs only the rows are wanted
+        stream={"source": "kafka", "min_free_mb": MIN_FREE_MB} | ({} if disturbed else {"overlays": "none"}),
         kafka={
             "bootstrap": bootstrap,
             "topic": TOPIC,

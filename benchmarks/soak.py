@@ -111,7 +111,7 @@ def soak(place: Path, bootstrap: str, plan: Plan, rate: float) -> tuple[list[dic
         while not scores(scorer):
             time.sleep(0.1)
         begun = told = time.monotonic()
-        give_up = begun + 3 * plan.images / rate + 120
+        give_up = begun + 5 * plan.images / rate + 300
         done = 0
         while done < plan.images and time.monotonic() < give_up:
             time.sleep(1.0)

@@ -25,8 +25,8 @@ ROOT = Path(__file__).parents[1]
 COMMAND = (sys.executable, "-m", "stream_ad.cli")
 PAGE_MB = os.sysconf("SC_PAGE_SIZE") / 1e6
 TICKS_S = os.sysconf("SC_CLK_TCK")
-#: with which tansu gives partitions within seconds
-SESSION = {"session_timeout_ms": 1000, "heartbeat_interval_ms": 300}
+#: with which tansu gives partitions within seconds, and busy cores are no deaths
+SESSION = {"session_timeout_ms": 3000, "heartbeat_interval_ms": 900}
 
 
 def environment() -> dict[str, str]:
@@ -63,6 +63,7 @@ def write_settings(place: Path, **sections: Any) -> None:
         # untrained, the backbone cannot promise what the gate asks
         "routing": {"refuse": False},
         "gate": {"max_flips": 1, "max_false_alarm_rise": 1},
+        "ops": {"log": "json"},
     }
     for name, values in sections.items():
         common[name] = common.get(name, {}) | dict(values) if isinstance(values, Mapping) else values
