@@ -34,6 +34,9 @@ class HandClock:
     def now(self) -> datetime:
         return self._now
 
+    def elapsed(self) -> float:
+        return self._now.timestamp()
+
     def sleep(self, seconds: float) -> None:
         self._now += timedelta(seconds=seconds)
 

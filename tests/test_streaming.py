@@ -683,3 +683,30 @@ def test_a_file_moved_away_between_its_verdict_and_the_commit_keeps_the_verdict(
     assert [result.score for result in line.results.results.values()] == [10]
     assert line.results.letters == {}
     assert ledger.pending("inbox", 9) == []
+
+
+def test_nothing_waits_for_a_clock_that_was_set_back(tmp_path):
+    """The one that is right comes after an hour of the other: records, back-offs and settling files must not wait."""
+    line = Line()
+    source = FolderSource(tmp_path, InMemoryLedger(), line.clock, topic="inbox")
+    line.results.away = line.sink.away = True
+    began = line.clock.elapsed()
+    happened: list[str] = []
+
+    def what_happens() -> None:
+        now = line.clock.elapsed() - began
+        if now >= 1 and not happened:
+            happened.append("a picture comes")
+            (tmp_path / "a.png").write_bytes(png(10))
+            written = line.clock.now().timestamp()
+            os.utime(tmp_path / "a.png", (written, written))
+        elif now >= 3 and len(happened) == 1:
+            happened.append("the clock is set")
+            line.clock.set_by(-3600.0)
+            line.results.away = line.sink.away = False
+
+    line.clock.on_sleep = what_happens
+    line.stream(source=source).run(RUNNING, idle_s=10.0)
+    assert [result.score for result in line.results.results.values()] == [10]
+    assert len(line.sink.sent) == 1
+    assert line.clock.elapsed() - began < 30

@@ -3,9 +3,9 @@
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
+from stream_ad.domain.ports import Clock
 from stream_ad.errors import Unavailable
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
@@ -33,24 +33,25 @@ class FolderScan:
 
     def __init__(self, folder: Path, *, settle_s: float) -> None:
         self._folder, self._settle_s = folder, settle_s
-        self._seen: dict[str, tuple[Found, datetime]] = {}
+        self._seen: dict[str, tuple[Found, float]] = {}
         self._first = True
 
-    def complete(self, now: datetime) -> list[Found]:
+    def complete(self, clock: Clock) -> list[Found]:
         """Every complete picture file, oldest first.
 
         Raises:
             Unavailable: the folder is away.
         """
-        seen: dict[str, tuple[Found, datetime]] = {}
+        now, elapsed = clock.now().timestamp(), clock.elapsed()
+        seen: dict[str, tuple[Found, float]] = {}
         complete: list[Found] = []
         for found in picture_files(self._folder):
             before = self._seen.get(found.path)
             unchanged = before is not None and before[0] == found
-            since = before[1] if before is not None and unchanged else now
+            since = before[1] if before is not None and unchanged else elapsed
             seen[found.path] = (found, since)
-            old = now.timestamp() - found.modified_ns / 1e9 >= self._settle_s
-            settled = unchanged and (now - since).total_seconds() >= self._settle_s
+            old = now - found.modified_ns / 1e9 >= self._settle_s
+            settled = unchanged and elapsed - since >= self._settle_s
             if settled or (old and (unchanged or self._first)):
                 complete.append(found)
         self._seen, self._first = seen, False

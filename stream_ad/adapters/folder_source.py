@@ -7,7 +7,7 @@ import hashlib
 import logging
 import stat
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,7 +31,8 @@ class Unreadable(NamedTuple):
 
     file: Found
     delay_s: float
-    again: datetime
+    #: by `Clock.elapsed`
+    again: float
 
 
 class FolderSource:
@@ -54,7 +55,7 @@ class FolderSource:
         self._max_bytes = max_bytes
         self._scan = FolderScan(folder, settle_s=settle_s)
         self.stalls = 0  # a folder has no connection
-        self._next_scan: datetime | None = None
+        self._next_scan: float | None = None
         #: as they were when they were last hashed; no need to read them again
         self._hashed: dict[str, Found] = {}
         self._unreadable: dict[str, Unreadable] = {}
@@ -64,7 +65,7 @@ class FolderSource:
         self._paused = False
 
     def poll(self, max_items: int, timeout_s: float) -> list[Record]:
-        until = self._clock.now() + timedelta(seconds=timeout_s)
+        until = self._clock.elapsed() + timeout_s
         while True:
             if not self._paused:
                 self._look()
@@ -75,7 +76,7 @@ class FolderSource:
                     self._position = fresh[-1][0] + 1
                     self._in_hand += [offset for offset, _, _ in fresh]
                     return records
-            left_s = (until - self._clock.now()).total_seconds()
+            left_s = until - self._clock.elapsed()
             if left_s <= 0:
                 return []
             self._clock.sleep(min(left_s, SCAN_EVERY_S))
@@ -108,10 +109,10 @@ class FolderSource:
 
     def _look(self) -> None:
         """Register complete files that are new or changed."""
-        now = self._clock.now()
+        now = self._clock.elapsed()
         if self._next_scan is not None and now < self._next_scan:
             return
-        complete = self._scan.complete(now)
+        complete = self._scan.complete(self._clock)
         paths = {file.path for file in complete}
         self._unreadable = {path: failed for path, failed in self._unreadable.items() if path in paths}
         found = [file for file in complete if self._hashed.get(file.path) != file and not self._waits(file, now)]
@@ -128,14 +129,14 @@ class FolderSource:
             except OSError as error:
                 self._put_off(file, error)
         if hashed:
-            self._ledger.register(self._topic, [(file.path, sha256) for file, sha256 in hashed], now)
+            self._ledger.register(self._topic, [(file.path, sha256) for file, sha256 in hashed], self._clock.now())
             self._hashed |= {file.path: file for file, _ in hashed}
         if len(found) <= HASHED_AT_ONCE:
             # a folder of 100,000 files takes a while to look at; look for at most a fifth of the time
-            took_s = (self._clock.now() - now).total_seconds()
-            self._next_scan = self._clock.now() + timedelta(seconds=max(SCAN_EVERY_S, 4 * took_s))
+            took_s = self._clock.elapsed() - now
+            self._next_scan = self._clock.elapsed() + max(SCAN_EVERY_S, 4 * took_s)
 
-    def _waits(self, file: Found, now: datetime) -> bool:
+    def _waits(self, file: Found, now: float) -> bool:
         """Whether it is too early to try an unreadable file again; one that changed since is tried at once."""
         failed = self._unreadable.get(file.path)
         return failed is not None and failed.file == file and now < failed.again
@@ -145,7 +146,7 @@ class FolderSource:
         if before is None:
             log.warning("cannot read %s yet: %s; it is tried again until it can be read", file.path, error)
         delay_s = RETRY_FIRST_S if before is None else min(2 * before.delay_s, RETRY_AT_MOST_S)
-        self._unreadable[file.path] = Unreadable(file, delay_s, self._clock.now() + timedelta(seconds=delay_s))
+        self._unreadable[file.path] = Unreadable(file, delay_s, self._clock.elapsed() + delay_s)
 
     def _hash(self, file: Found) -> str:
         with (self._folder / file.path).open("rb") as stream:

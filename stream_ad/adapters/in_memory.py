@@ -33,6 +33,7 @@ class ManualClock:
 
     def __init__(self, start: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
         self._now = start
+        self._elapsed = 0.0
         self._one_at_a_time = threading.Lock()
         #: called after each sleep: what happens in the world meanwhile
         self.on_sleep: Callable[[], None] = lambda: None
@@ -40,9 +41,18 @@ class ManualClock:
     def now(self) -> datetime:
         return self._now
 
+    def elapsed(self) -> float:
+        return self._elapsed
+
+    def set_by(self, seconds: float) -> None:
+        """Somebody sets the time of day; negative: back."""
+        with self._one_at_a_time:
+            self._now += timedelta(seconds=seconds)
+
     def sleep(self, seconds: float) -> None:
         with self._one_at_a_time:
             self._now += timedelta(seconds=seconds)
+            self._elapsed += seconds
         self.on_sleep()
 
 

@@ -75,7 +75,7 @@ def publish(
     safe, sent, count = SafeProducer(producer), set[Found](), 0
     try:
         while not stop.is_set():
-            complete = scan.complete(clock.now()) if options.watch else sorted(picture_files(directory))
+            complete = scan.complete(clock) if options.watch else sorted(picture_files(directory))
             if not complete and not options.watch:
                 raise NoImages(f"needed .png, .jpg, .bmp, .tif or .webp pictures in {directory}, found none")
             for file in complete:

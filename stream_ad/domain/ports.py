@@ -21,6 +21,10 @@ class Clock(Protocol):
         """The time, aware, in UTC."""
         ...
 
+    def elapsed(self) -> float:
+        """Seconds since some moment, for waits: it goes on evenly when somebody sets the time of day."""
+        ...
+
     def sleep(self, seconds: float) -> None: ...
 
 

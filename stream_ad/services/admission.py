@@ -76,12 +76,12 @@ class Admission:
 
     @property
     def database_away(self) -> bool:
-        return not self._backoff.is_over(self._clock.now())
+        return not self._backoff.is_over(self._clock.elapsed())
 
     def take(self, records: Sequence[Record]) -> bool:
         """Take what was polled; whether anything of it is new."""
-        now = self._clock.now()
-        new = [Arrival(record, now) for record in records if self._watermark.take(record)]
+        now, since = self._clock.now(), self._clock.elapsed()
+        new = [Arrival(record, now, since) for record in records if self._watermark.take(record)]
         self._polled += new
         return bool(new)
 
@@ -105,7 +105,7 @@ class Admission:
             except Unavailable as error:
                 self._polled = arrivals + self._polled
                 self._counters.retries["database"] += 1
-                delay_s = self._backoff.begin(self._clock.now())
+                delay_s = self._backoff.begin(self._clock.elapsed())
                 log.warning("the database is away, tried again in %.1f s: %s", delay_s, error)
 
     def forget(self, lost: set[Partition]) -> None:

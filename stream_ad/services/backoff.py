@@ -1,7 +1,6 @@
 """When to try again what failed: after a delay that doubles."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,6 +11,8 @@ class BackoffOptions:
 
 
 class Backoff:
+    """Times are seconds of `Clock.elapsed`."""
+
     def __init__(self, options: BackoffOptions) -> None:
         self._first_s, self._most_s = options.backoff_s, options.backoff_max_s
         self.reset()
@@ -19,13 +20,13 @@ class Backoff:
     def reset(self) -> None:
         """It went well."""
         self._next_s = self._first_s
-        self._until: datetime | None = None
+        self._until: float | None = None
 
-    def begin(self, now: datetime) -> float:
+    def begin(self, now: float) -> float:
         """The delay that begins now, in seconds."""
         delay_s, self._next_s = self._next_s, min(2 * self._next_s, self._most_s)
-        self._until = now + timedelta(seconds=delay_s)
+        self._until = now + delay_s
         return delay_s
 
-    def is_over(self, now: datetime) -> bool:
+    def is_over(self, now: float) -> bool:
         return self._until is None or now >= self._until

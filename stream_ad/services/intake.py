@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from stream_ad.domain.images import Picture
 from stream_ad.domain.message import DeadLetter, ImageMessage, Place, Record
@@ -57,14 +57,16 @@ class Arrival:
     record: Record
     #: when it was polled
     at: datetime
+    #: the same by `Clock.elapsed`
+    since: float
     #: what came of it
     outcome: Prepared | DeadLetter | None = None
     #: bytes of the budget that its picture takes
     held: int = 0
     decode_s: float = 0.0
     future: "Future[None] | None" = None
-    #: when a reference whose store is away is tried again
-    again: datetime | None = None
+    #: when a reference whose store is away is tried again, by `Clock.elapsed`
+    again: float | None = None
 
     @property
     def line(self) -> Hashable:
@@ -148,7 +150,7 @@ class Intake:
 
     def feed(self) -> None:
         """Give the threads what they have room for."""
-        now = self._clock.now()
+        now = self._clock.elapsed()
         for arrival in self._decoding:
             if arrival.again is not None and arrival.again <= now:
                 self._start(arrival)
@@ -174,11 +176,10 @@ class Intake:
 
     def due_in(self) -> float | None:
         """Seconds until something here should be looked at again, though nobody does anything about it."""
-        now = self._clock.now()
         times = [arrival.again for arrival in self._decoding if arrival.again is not None]
         if ready := self._ready():
-            times.append(ready[0].at + timedelta(seconds=self._options.linger_s))
-        return max(0.0, (min(times) - now).total_seconds()) if times else None
+            times.append(ready[0].since + self._options.linger_s)
+        return max(0.0, min(times) - self._clock.elapsed()) if times else None
 
     def finished(self, batch: Sequence[Arrival]) -> None:
         """The batch has its rows: its pictures are gone."""
@@ -201,8 +202,8 @@ class Intake:
         return ready or [arrival for arrival in self._decoding if arrival.ready and self._budget.blocked]
 
     def _is_due(self, ready: Sequence[Arrival]) -> bool:
-        waited_s = (self._clock.now() - ready[0].at).total_seconds()
-        return waited_s >= self._options.linger_s or self._budget.blocked
+        # the very sum of `due_in`, or rounding makes the loop wait for nothing, again and again
+        return self._clock.elapsed() >= ready[0].since + self._options.linger_s or self._budget.blocked
 
     def _leave(self, arrivals: Sequence[Arrival]) -> None:
         self.waiting.records -= len(arrivals)
@@ -223,7 +224,7 @@ class Intake:
                 future.result()
             except Unavailable:
                 self.references_away += 1
-                arrival.again = self._clock.now() + timedelta(seconds=self._options.reference_retry_s)
+                arrival.again = self._clock.elapsed() + self._options.reference_retry_s
 
     def _prepare(self, arrival: Arrival) -> None:
         """In a thread. Raises: Unavailable: the store behind a reference is away; try again."""

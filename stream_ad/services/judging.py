@@ -5,7 +5,6 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Protocol, runtime_checkable
 
 from stream_ad.domain.bank import MemoryBank
@@ -73,8 +72,7 @@ class Judge:
         self._inspector, self._banks, self._clock, self._options = inspector, banks, clock, options
         self._counters, self._deadlines = counters, deadlines
         self._failures_in_a_row = 0
-        self._bank_due = clock.now()
-        self._bank_retry = clock.now()
+        self._bank_due = self._bank_retry = clock.elapsed()
 
     @property
     def bank_version(self) -> int:
@@ -83,7 +81,7 @@ class Judge:
     @property
     def bank_is_due(self) -> bool:
         """Whether it is time to look for another bank, though there is nothing to judge."""
-        now = self._clock.now()
+        now = self._clock.elapsed()
         return now >= self._bank_due and now >= self._bank_retry
 
     def judge(self, batch: Sequence[Arrival]) -> Judged:
@@ -135,10 +133,10 @@ class Judge:
 
     def take_other_bank(self) -> None:
         """Follow the active bank, forwards or back. One that cannot be had leaves the present one in use."""
-        now = self._clock.now()
+        now = self._clock.elapsed()
         if now < self._bank_retry:
             return
-        self._bank_due = now + timedelta(seconds=self._options.bank_poll_s)
+        self._bank_due = now + self._options.bank_poll_s
         try:
             version = self._banks.active_version()
             if version == self.bank_version:
@@ -148,7 +146,7 @@ class Judge:
             unforeseen = not isinstance(error, StreamAdError)
             log.error("bank %d stays in use: %s", self.bank_version, error, exc_info=unforeseen)
             self._counters.retries["bank"] += 1
-            self._bank_retry = now + timedelta(seconds=self._options.bank_retry_s)
+            self._bank_retry = now + self._options.bank_retry_s
             return
         self._counters.bank_swaps += 1
         log.info("bank %d is in use", version)

@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Sequence, Set
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from queue import SimpleQueue
 
 from stream_ad.domain.message import OutboxMessage
-from stream_ad.domain.ports import Sink
+from stream_ad.domain.ports import Clock, Sink
 from stream_ad.errors import DataError, Unavailable
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class Post:
         self._messages: dict[int, OutboxMessage] = {}
         self._failures = 0
         self._strikes = Counter[int]()
-        self._not_before: datetime | None = None
+        self._not_before: float | None = None
         self._chance = random.Random(name)
         self._inbox: SimpleQueue[tuple[Waiting, Future[Outcome]]] | None = None
 
@@ -61,7 +61,8 @@ class Post:
     def finished(self) -> bool:
         return self.job is not None and self.job.done()
 
-    def may_send(self, now: datetime) -> bool:
+    def may_send(self, now: float) -> bool:
+        """Whether its wait is over; `now` is of `Clock.elapsed`."""
         return self.job is None and (self._not_before is None or now >= self._not_before)
 
     def send(self, rows: Waiting) -> "Future[Outcome] | None":
@@ -79,7 +80,7 @@ class Post:
         self._inbox.put((missing, self.job))
         return self.job
 
-    def collect(self, now: datetime) -> set[int]:
+    def collect(self, clock: Clock) -> set[int]:
         """Rows that need not be sent to this sink again, after an attempt that has finished."""
         assert self.job is not None
         outcome, self.job, self.rows = self.job.result(), None, frozenset()
@@ -98,17 +99,17 @@ class Post:
                 log.info("%s is back", self.name)
             self._failures, self._not_before, self.away_since = 0, None, None
         else:
-            self._wait(outcome, now)
+            self._wait(outcome, clock)
         return done
 
-    def _wait(self, outcome: Outcome, now: datetime) -> None:
+    def _wait(self, outcome: Outcome, clock: Clock) -> None:
         self.behind = True
         self._failures += 1
-        self.away_since = self.away_since or now
+        self.away_since = self.away_since or clock.now()
         # one message that fails among others that pass need not slow them down
         doublings = 0 if outcome.sent else min(self._failures - 1, 30)
         delay_s = min(self._retry_s * 2**doublings, self._retry_max_s)
-        self._not_before = now + timedelta(seconds=delay_s)
+        self._not_before = clock.elapsed() + delay_s
         left = len(self._messages) - len(outcome.sent)
         log.warning(
             "%s is away, %d messages or more wait, tried again in %g s: %s", self.name, left, delay_s, outcome.error

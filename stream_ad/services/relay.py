@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from stream_ad.domain.message import OutboxMessage
 from stream_ad.domain.ports import Clock, ResultRepository, Sink
@@ -56,7 +56,7 @@ class Relay:
         self._to_note: set[int] = set()
         self._relays = True
         self._retry_s = retry_s
-        self._not_before: datetime | None = None
+        self._not_before: float | None = None
 
     @property
     def away(self) -> Mapping[str, datetime]:
@@ -74,7 +74,7 @@ class Relay:
         With `patience_s` it waits for slow sinks too: at the end, when what they got could not be noted any later.
         """
         count = 0
-        if not self._posts or (self._not_before is not None and self._clock.now() < self._not_before):
+        if not self._posts or (self._not_before is not None and self._clock.elapsed() < self._not_before):
             return 0
         try:
             if not self._results_are_ours():
@@ -91,7 +91,7 @@ class Relay:
                 count += self._note([post for post in self._posts if post.finished])
         except Unavailable as error:
             log.warning("the outbox could not be read or written, tried again in %g s: %s", self._retry_s, error)
-            self._not_before = self._clock.now() + timedelta(seconds=self._retry_s)
+            self._not_before = self._clock.elapsed() + self._retry_s
         return count
 
     def _results_are_ours(self) -> bool:
@@ -103,7 +103,7 @@ class Relay:
 
     def _send(self) -> "list[Future[Outcome]]":
         """Give every sink that takes something now what it lacks of the oldest messages."""
-        now = self._clock.now()
+        now = self._clock.elapsed()
         takers = [post for post in self._posts if post.may_send(now)]
         for post in self._posts:
             post.behind |= post not in takers
@@ -132,9 +132,8 @@ class Relay:
 
     def _note(self, posts: Sequence[Post]) -> int:
         """Write down what these sinks have got; how many messages all have."""
-        now = self._clock.now()
         for post in posts:
-            for row in post.collect(now):
+            for row in post.collect(self._clock):
                 self._has[row] = self._has.get(row, frozenset()) | {post.name}
                 self._to_note.add(row)
         everyone = frozenset(post.name for post in self._posts)

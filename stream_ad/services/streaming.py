@@ -23,7 +23,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import Any
 
 from stream_ad.domain.ports import BankRepository, Clock, ResultRepository, Sink, Source
@@ -114,11 +113,11 @@ class Stream:
         """
         self._begin_shift()
         try:
-            last = self._clock.now()
+            last = self._clock.elapsed()
             while not stop.is_set():
                 if self._turn():
-                    last = self._clock.now()
-                elif idle_s is not None and (self._clock.now() - last).total_seconds() >= idle_s:
+                    last = self._clock.elapsed()
+                elif idle_s is not None and self._clock.elapsed() - last >= idle_s:
                     break
             self._drain()
         except Exception:
@@ -132,7 +131,7 @@ class Stream:
         return self.counters
 
     def _begin_shift(self) -> None:
-        now, options = self._clock.now(), self._options
+        now, options = self._clock.elapsed(), self._options
         self._intake = Intake(
             references=self._references,
             decode=self._decode,
@@ -185,14 +184,14 @@ class Stream:
         return bool(self._admission.holds_up or len(self._intake) or self._works)
 
     def _look_around(self) -> None:
-        now = self._clock.now()
+        now = self._clock.elapsed()
         health, options = self.health, self._options
-        health.ticked_at = now
+        health.ticked_at = self._clock.now()
         if self._guard is not None and now >= self._guard_due:
-            self._guard_due = now + timedelta(seconds=options.look_s)
+            self._guard_due = now + options.look_s
             self._check_disk(self._guard)
         if now >= self._lag_due:
-            self._lag_due = now + timedelta(seconds=options.lag_s)
+            self._lag_due = now + options.lag_s
             with suppress(Unavailable):
                 health.lag = self._source.lag()
         if lost := self._source.lost():
@@ -212,7 +211,7 @@ class Stream:
         self.health.sinks_away = self._relay.away
         self.counters.left_out = Counter(self._relay.left_out)
 
-    def _waits_for(self, now: datetime) -> str | None:
+    def _waits_for(self, now: float) -> str | None:
         if self._disk_full:
             return "disk"
         if self._writer.database_away or self._admission.database_away:
@@ -236,7 +235,7 @@ class Stream:
 
     def _poll(self) -> bool:
         """Take what came, if there is room; else keep the source alive. Whether something came."""
-        now = self._clock.now()
+        now = self._clock.elapsed()
         if not self._source_backoff.is_over(now):
             return False
         try:
@@ -247,12 +246,12 @@ class Stream:
                 self._source.resume()
                 self._paused = False
             came = self._admission.take(self._source.poll(self._intake.room, self._patience_s()))
-            self._polled_at = self._clock.now()
+            self._polled_at = self._clock.elapsed()
             self._source_backoff.reset()
             return came
         except Unavailable as error:
             self.counters.retries["source"] += 1
-            delay_s = self._source_backoff.begin(self._clock.now())
+            delay_s = self._source_backoff.begin(self._clock.elapsed())
             log.warning("the source is away, tried again in %.1f s: %s", delay_s, error)
             return False
 
@@ -267,9 +266,9 @@ class Stream:
         due_s = self._intake.due_in()
         return self._options.poll_timeout_s if due_s is None else min(due_s, self._options.poll_timeout_s)
 
-    def _keep_alive(self, now: datetime) -> None:
+    def _keep_alive(self, now: float) -> None:
         """Raises: Unavailable."""
-        if (now - self._polled_at).total_seconds() >= self._options.keep_alive_s:
+        if now - self._polled_at >= self._options.keep_alive_s:
             self._polled_at = now
             self._source.pause()
             self._paused = True
@@ -279,7 +278,7 @@ class Stream:
         """Wait for the other threads; or, when no poll has waited, for time to pass."""
         if pending := self._pending():
             wait(pending, timeout=0.01, return_when=FIRST_COMPLETED)
-        elif not self._has_room or not self._source_backoff.is_over(self._clock.now()):
+        elif not self._has_room or not self._source_backoff.is_over(self._clock.elapsed()):
             due_s = self._intake.due_in()
             self._clock.sleep(0.05 if due_s is None else min(due_s, 0.05))
 
@@ -319,7 +318,7 @@ class Stream:
         for arrival in work.batch:
             self._watermark.done(arrival.record.place)
         self._commit()
-        self._relay_due = self._clock.now()
+        self._relay_due = self._clock.elapsed()
         if self._on_batch is not None:
             try:
                 self._on_batch(batch)
@@ -349,9 +348,9 @@ class Stream:
                 break
             self._works.append(_Work(batch, self._threads["model"].submit(self._judge_batch, batch)))
             self._intake.feed()
-        now = self._clock.now()
+        now = self._clock.elapsed()
         if self._publishes and self._relaying is None and now >= self._relay_due:
-            self._relay_due = now + timedelta(seconds=self._options.look_s)
+            self._relay_due = now + self._options.look_s
             self._relaying = self._threads["relay"].submit(self._relay.flush)
         if not self._works and self._bank_look is None and self._judge.bank_is_due:
             self._bank_look = self._threads["model"].submit(self._judge.take_other_bank)
@@ -366,7 +365,7 @@ class Stream:
     def _commit(self) -> None:
         """Commit the source; when that fails, later. The rows are there, so repeats do no harm."""
         up_to = self._watermark.committable()
-        now = self._clock.now()
+        now = self._clock.elapsed()
         if not up_to or not self._commit_backoff.is_over(now):
             return
         try:
@@ -378,16 +377,16 @@ class Stream:
             return
         self._commit_backoff.reset()
         self._watermark.committed(up_to)
-        self.counters.last_commit_at = now
+        self.counters.last_commit_at = self._clock.now()
 
     # --- the end --------------------------------------------------------------------------------------
 
     def _drain(self) -> None:
         """Put down what the model has not, finish the rest, commit, and send what waits, all within `drain_s`."""
         self.health.draining = True
-        until = self._clock.now() + timedelta(seconds=self._options.drain_s)
+        until = self._clock.elapsed() + self._options.drain_s
         self._admission.put_down()
-        while self._works and self._clock.now() < until:
+        while self._works and self._clock.elapsed() < until:
             self._work_off(0.01)
         if self._works:
             self._writer.give_up()
@@ -400,7 +399,7 @@ class Stream:
         self._commit_backoff.reset()
         self._commit()
         if self._publishes:
-            left_s = max(1.0, (until - self._clock.now()).total_seconds())
+            left_s = max(1.0, until - self._clock.elapsed())
             futures = [self._relaying] if self._relaying is not None else []
             futures.append(self._threads["relay"].submit(self._relay.flush, left_s))
             wait(futures, timeout=left_s)
@@ -409,7 +408,7 @@ class Stream:
             self._relaying = None
             self._look_at_sinks()
         # a picture that never ends, or a share that hangs: its thread would keep the process alive
-        left_s = max(0.0, (until - self._clock.now()).total_seconds())
+        left_s = max(0.0, until - self._clock.elapsed())
         self.counters.abandoned |= bool(wait(self._intake.decoding, left_s).not_done)
 
     def _work_off(self, timeout_s: float) -> bool:

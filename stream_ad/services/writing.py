@@ -147,7 +147,7 @@ class Writer:
             except Unavailable as error:
                 self.database_away = True
                 self._counters.retries["database"] += 1
-                delay_s = backoff.begin(self._clock.now())
+                delay_s = backoff.begin(self._clock.elapsed())
                 log.warning("the database is away, tried again in %.1f s: %s", delay_s, error)
-            while not (backoff.is_over(self._clock.now()) or self._give_up.is_set()):
+            while not (backoff.is_over(self._clock.elapsed()) or self._give_up.is_set()):
                 self._clock.sleep(0.25)
