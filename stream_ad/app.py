@@ -288,7 +288,7 @@ class App:
     @contextmanager
     def stream(self, on_batch: "OnBatch | None" = None) -> Iterator["Stream"]:
         """A scorer on its source, closed at the end."""
-        from stream_ad.adapters.decode import decode, pixels
+        from stream_ad.adapters.decode import decode, memory
         from stream_ad.services.streaming import Stream
 
         scorer, source, sinks = self.scorer(), self.source(), self.sinks()
@@ -299,7 +299,7 @@ class App:
                 banks=self.database.banks,
                 results=self.database.results,
                 decode=partial(decode, **self.decoding),
-                measure=partial(pixels, max_pixels=self.settings.stream.max_pixels),
+                measure=partial(memory, max_pixels=self.settings.stream.max_pixels),
                 clock=self.clock,
                 sinks=sinks,
                 references=stream_parts.references(self.settings),
