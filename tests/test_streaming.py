@@ -293,13 +293,15 @@ def test_killed_at_any_step_every_picture_is_shown_exactly_once(step):
     line = Line()
     line.put(10, 20, 30, 40, 50)
     source = InMemorySource(line.log, line.clock)
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(line.results, "begin", dying("begin", line.results.begin))
         patch.setattr(line.results, "save_batch", dying("database", line.results.save_batch))
         patch.setattr(line.results, "relayed", dying("outbox", line.results.relayed))
         patch.setattr(line.sink, "send", dying("relay", line.sink.send))
         patch.setattr(source, "commit", dying("commit", source.commit))
-        line.stream(source=source).run(RUNNING)
+        stream = line.stream(source=source)
+        with pytest.raises(Killed):
+            stream.run(RUNNING)
     first = dict(line.results.results)
     assert line.committed <= len(first)
     tried = +line.results.tries
@@ -384,6 +386,25 @@ def test_a_verdict_after_its_cameras_deadline_never_says_ok(told, skip):
     late = line.results.results["images", 0, 0]
     assert "late" in (late.alarm or "")
     assert late.score == (None if skip else 10)
+
+
+def test_a_verdict_that_waits_for_the_database_past_its_deadline_is_late():
+    line = Line()
+    line.log.append(png(10), headers={"camera": b"gate"}, timestamp=line.clock.now())
+    since = line.clock.elapsed()
+
+    def come_back() -> None:
+        line.results.away = bool(line.inspector.seen) and line.clock.elapsed() - since < 5
+
+    class Slow(GreyInspector):
+        def inspect(self, pictures, *, declared, cameras) -> list[Inspection]:
+            line.results.away = True
+            return line.inspector.inspect(pictures, declared=declared, cameras=cameras)
+
+    line.clock.on_sleep = come_back
+    counters = line.stream(inspector=Slow(), deadlines=Deadlines(default_s=2.0)).run(RUNNING, idle_s=9.0)
+    assert line.results.results["images", 0, 0].verdict is Verdict.LATE
+    assert (counters.late, counters.verdicts) == (1, Counter({Verdict.LATE: 1}))
 
 
 def test_a_full_disk_stops_the_intake_and_nothing_else():

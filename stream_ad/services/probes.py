@@ -27,7 +27,7 @@ def not_alive(health: Health, *, now: datetime, stuck_s: float) -> list[str]:
 
 
 def not_ready(health: Health | None, *, stopping: bool, ask_database: Callable[[], object]) -> list[str]:
-    """Why a stream cannot score now: no bank yet, no database, or it was asked to stop.
+    """Why a stream cannot score now: no bank yet, no database, no room on the disk, or it was asked to stop.
 
     A broker that is away is not among them: no traffic is sent here that could go elsewhere.
     """
@@ -36,8 +36,10 @@ def not_ready(health: Health | None, *, stopping: bool, ask_database: Callable[[
         wrong.append("the bank is not loaded yet")
     if stopping or (health is not None and health.draining):
         wrong.append("it was asked to stop and finishes what it has in hand")
-    if health is not None and health.waiting_for in ("database", "disk"):
-        wrong.append(f"the {health.waiting_for} is away and waited for")
+    if health is not None and health.waiting_for == "database":
+        wrong.append("the database is away and waited for")
+    if health is not None and health.waiting_for == "disk":
+        wrong.append("the disk is too full to take more in (stream.min_free_mb)")
     try:
         ask_database()
     except StreamAdError as error:

@@ -333,7 +333,6 @@ class Stream:
         counters.received += len(batch.results) + len(batch.dead_letters)
         counters.scored += len(batch.results)
         counters.batches += 1
-        counters.late += batch.late
         counters.verdicts.update(result.verdict for result in batch.results)
         counters.dead_letters.update(letter.stage for letter in batch.dead_letters)
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 from datetime import datetime
 
 from stream_ad.domain.message import DeadLetter, ImageMessage
-from stream_ad.domain.ports import Clock
 from stream_ad.domain.result import Inspection, InspectionResult, Verdict
 from stream_ad.services.deadlines import Deadlines
 from stream_ad.services.intake import Arrival, Prepared
@@ -33,34 +32,27 @@ def rows_of(
     outcomes: Sequence[Inspection | Exception | None],
     *,
     overlays: Sequence[str | None],
-    deadlines: Deadlines,
-    clock: Clock,
-) -> tuple[list[InspectionResult], list[DeadLetter], int]:
-    """Results, dead letters and how many came after their deadline. One outcome per arrival, None for a dead letter."""
-    at = clock.now()
+    at: datetime,
+) -> tuple[list[InspectionResult], list[DeadLetter]]:
+    """Results and dead letters. One outcome per arrival, None for a dead letter."""
     results: list[InspectionResult] = []
     letters: list[DeadLetter] = []
-    late = 0
     for arrival, outcome, overlay in zip(batch, outcomes, overlays, strict=True):
         if isinstance(arrival.outcome, DeadLetter):
             letters.append(arrival.outcome)
         elif isinstance(outcome, Exception):
             letters.append(dead_letter(arrival.record, "score", outcome, at=at))
         elif isinstance(arrival.outcome, Prepared) and outcome is not None:
-            message = arrival.outcome.message
-            result = result_of(message, outcome, at=at, since=arrival.at, overlay=overlay)
-            if deadlines.late(message.camera, message.captured_at, at):
-                late += 1
-                result = told_late(result, deadlines.told)
-            results.append(result)
-    return results, letters, late
+            results.append(result_of(arrival.outcome.message, outcome, at=at, since=arrival.at, overlay=overlay))
+    return results, letters
 
 
-def told_late(result: InspectionResult, told: Verdict) -> InspectionResult:
-    """The result as it is told after its deadline: what nobody waited for must not pass for OK. NG stays NG."""
-    captured = result.captured_at or result.scored_at
-    alarm = f"late: {(result.scored_at - captured).total_seconds():.1f} s after its capture"
-    verdict = result.verdict if result.verdict is Verdict.NG else told
+def as_told(result: InspectionResult, deadlines: Deadlines, now: datetime) -> InspectionResult:
+    """The result as it is told now: after its deadline nothing may pass for OK. NG stays NG."""
+    if result.captured_at is None or not deadlines.late(result.camera, result.captured_at, now):
+        return result
+    alarm = f"late: {(now - result.captured_at).total_seconds():.1f} s after its capture"
+    verdict = result.verdict if result.verdict is Verdict.NG else deadlines.told
     return replace(result, verdict=verdict, alarm="; ".join(filter(None, (result.alarm, alarm))))
 
 

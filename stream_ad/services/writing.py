@@ -19,7 +19,7 @@ from stream_ad.services.intake import Arrival, Prepared
 from stream_ad.services.judging import Judged
 from stream_ad.services.messages import dead_letter, where
 from stream_ad.services.outgoing import outbox_of
-from stream_ad.services.verdicts import rows_of
+from stream_ad.services.verdicts import as_told, rows_of
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +35,6 @@ class Batch:
     dead_letters: Sequence[DeadLetter]
     #: how long "decode" (of all pictures together), "model" and "write" took
     seconds: Mapping[str, float]
-    #: verdicts that came after their deadline
-    late: int = 0
 
 
 class Stopping(StreamAdError):
@@ -75,20 +73,18 @@ class Writer:
         """
         began = time.perf_counter()
         overlays = list(self._drawing.map(self._overlay, batch, judged.outcomes))
-        results, letters, late = rows_of(
-            batch, judged.outcomes, overlays=overlays, deadlines=self._deadlines, clock=self._clock
-        )
+        results, letters = rows_of(batch, judged.outcomes, overlays=overlays, at=self._clock.now())
         try:
-            self._save(results, letters)
+            told = self._save(results, letters)
         except DataError as error:
             log.warning("a batch of %d cannot be stored, now one by one: %s", len(batch), error)
-            results, letters = self._save_one_by_one(batch, results, letters)
+            told, letters = self._save_one_by_one(batch, results, letters)
         seconds = {
             "decode": sum(arrival.decode_s for arrival in batch),
             "model": judged.seconds,
             "write": time.perf_counter() - began,
         }
-        return Batch(results, letters, seconds, late)
+        return Batch(told, letters, seconds)
 
     def give_up(self) -> None:
         """Wait for the database no longer."""
@@ -118,8 +114,7 @@ class Writer:
         put_aside = list(letters)
         for result in results:
             try:
-                self._save([result], [])
-                stored.append(result)
+                stored += self._save([result], [])
             except DataError as error:
                 record = records[result.topic, result.partition, result.offset]
                 put_aside.append(dead_letter(record, "store", error, at=self._clock.now()))
@@ -133,17 +128,24 @@ class Writer:
                 ) from error
         return stored, put_aside
 
-    def _save(self, results: Sequence[InspectionResult], letters: Sequence[DeadLetter]) -> None:
-        """Raises: Stopping; DatabaseError; DataError: one of them cannot be stored."""
-        outbox = outbox_of(results, letters) if self._publishes else []
+    def _save(self, results: Sequence[InspectionResult], letters: Sequence[DeadLetter]) -> list[InspectionResult]:
+        """The results as they were told in the end.
+
+        Raises:
+            Stopping, DatabaseError: as `write`.
+            DataError: one of them cannot be stored.
+        """
         backoff = Backoff(self._options)
         while True:
             if self._give_up.is_set():
                 raise Stopping("stopped while the database was away; what was not saved comes again")
+            # looked at before each try: while the database was away an OK may have become too late
+            told = [as_told(result, self._deadlines, self._clock.now()) for result in results]
             try:
-                self._results.save_batch(results, letters, outbox)
+                self._results.save_batch(told, letters, outbox_of(told, letters) if self._publishes else [])
                 self.database_away = False
-                return
+                self._counters.late += sum(new is not old for new, old in zip(told, results, strict=True))
+                return told
             except Unavailable as error:
                 self.database_away = True
                 self._counters.retries["database"] += 1
