@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from stream_ad.domain.images import Picture
@@ -243,7 +243,8 @@ class Intake:
             if (spare := arrival.held - picture.nbytes) > 0:
                 arrival.held -= spare
                 self._budget.give(spare)
-            arrival.outcome = Prepared(message, picture)
+            # without the bytes behind a reference, which nobody needs any more; a record keeps its own
+            arrival.outcome = Prepared(replace(message, data=b""), picture)
         except Exception as error:  # whatever one picture does to a decoder, the stream goes on
             arrival.outcome = dead_letter(record, "decode", error, at=self._clock.now())
             self._budget.give(arrival.held)
