@@ -8,6 +8,7 @@ below --state, a folder outside the repository.
 """
 
 import argparse
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -28,7 +29,7 @@ def run() -> None:
     parser.add_argument("--preset", default="fast")
     parser.add_argument("--state", type=Path, help="folder for pictures and banks. Default: made anew")
     options, more = parser.parse_known_args()
-    name = options.name or options.backbone.rpartition("/")[2].partition(":")[2].lower() or options.backbone
+    name = options.name or re.split("[:/]", options.backbone)[-1].lower()
     with tempfile.TemporaryDirectory() as made, broker() as bootstrap:
         folder = options.state or Path(made)
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,6 @@
 """`stream-ad bench throughput`: what a picture costs, stage by stage and as a whole, beside the bare forward."""
 
+import hashlib
 import json
 import os
 import platform
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from stream_ad.app import App, code_version
-from stream_ad.commands.bench import named, source
+from stream_ad.commands.bench import code_hash, named, source
 from stream_ad.commands.common import ConfigOption, err, open_app, out
 from stream_ad.commands.throughput_line import (
     Frame,
@@ -43,8 +44,8 @@ if TYPE_CHECKING:
 
 #: batches on the stream before and behind those that are measured, so that buffers are full at both ends
 BEFORE, BEHIND = 2, 8
-#: a stream that gives nothing for so long gives nothing
-IDLE_S = 60.0
+#: a stream that ends no batch for so long ends none
+IDLE_S = 120.0
 DECLARED, ROUTED = "declared", "routed"
 
 
@@ -125,6 +126,12 @@ class Bench:
         self.images, self.checks = images, checks
         self.batch = base.stream.batch_size
         self.loaded = App(base).backbone
+        native = _native_size(self.backbone)
+        if base.backbone.image_size != native:
+            raise ConfigError(
+                f"needed backbone.image_size {native}, for which the model was made, got {base.backbone.image_size}:"
+                " its own forward, to compare with, takes no other"
+            )
         self.tasks: list[Task] = []
         self.frames: list[Frame] = []
         self._runs = 0
@@ -134,11 +141,15 @@ class Bench:
     def backbone(self) -> "VitBackbone":
         return self.loaded.backbone
 
-    def prepare(self, data: Path | None, tasks: Sequence[str] | None, size: int) -> None:
+    def prepare(self, data: Path | None, products: Sequence[str] | None, size: int) -> None:
         """Pictures and bank, made once and kept in the state folder."""
-        pictures = self.state / f"pictures-{digest(data, tasks, size)}"
-        self.tasks = make_pictures(pictures, tasks, data, size, self.said)
-        learned = digest(pictures.name, str(self.backbone.spec), self.base.detector.model_dump(mode="json"))
+        from stream_ad.adapters import tables
+
+        pictures = self.state / f"pictures-{digest(data, products, size)}"
+        self.tasks = make_pictures(pictures, products, data, size, self.said)
+        # a bank that other code learned, or in tables of another form, is no bank
+        code = (code_hash(), hashlib.sha256(Path(tables.__file__).read_bytes()).hexdigest())
+        learned = digest(pictures.name, str(self.backbone.spec), self.base.detector.model_dump(mode="json"), code)
         self.bank = self.state / f"bank-{learned}"
         learn(self.base, self.bank, pictures, self.tasks, self.loaded, self.said)
         self.said("pictures to send")
@@ -202,7 +213,8 @@ class Bench:
         self._runs += 1
         place = self.scratch / f"plant-{self._runs}"
         shutil.copytree(self.bank, place)
-        settings = plant_settings(self.base, place, source=source, settle_s=0.0)
+        # what is given up on would go on beside the next measurement
+        settings = plant_settings(self.base, place, source=source, settle_s=0.0, drain_s=120.0)
         settings = changed(settings, routing={"sticky_checks": self.checks if mode == DECLARED else 1})
         if source == "kafka":
             topic = self._topics[mode]
@@ -221,7 +233,12 @@ class Bench:
         stop = threading.Event()
         marks: list[tuple[int, float, float, Counter[str]]] = []
 
+        patience = [threading.Timer(IDLE_S, stop.set)]
+
         def told(_: object) -> None:
+            patience[0].cancel()
+            patience[0] = threading.Timer(IDLE_S, stop.set)
+            patience[0].start()
             counters = stream.counters
             enough = marks[0][0] + self.images if marks else BEFORE * self.batch
             if len(marks) < 2 and counters.scored >= enough:
@@ -231,7 +248,11 @@ class Bench:
                     stop.set()
 
         with self.plant(way.source, way.mode) as app, app.stream(on_batch=told) as stream:
-            stream.run(stop, idle_s=IDLE_S)
+            patience[0].start()
+            try:
+                stream.run(stop)
+            finally:
+                patience[0].cancel()
         if len(marks) < 2:
             raise DataError(
                 f"needed {self.images} pictures scored, {stream.counters.scored} came within {IDLE_S:.0f} s and"
@@ -333,6 +354,11 @@ def bare_forward(backbone: "VitBackbone", pixels: "Tensor", last: int, *, whole:
             visual.forward_intermediates(pixels, indices=[last], stop_early=True, intermediates_only=True)
     if backbone.device.type == "cuda":
         torch.cuda.synchronize(backbone.device)
+
+
+def _native_size(backbone: "VitBackbone") -> int:
+    tokens = len(cast(Any, backbone.visual).positional_embedding)
+    return round((tokens - 1) ** 0.5) * backbone.patch_size
 
 
 def _said() -> Callable[[str], None]:
