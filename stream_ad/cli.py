@@ -19,9 +19,9 @@ from stream_ad.commands.dlq import dlq
 from stream_ad.commands.doctor import doctor
 from stream_ad.commands.jobs import jobs, worker
 from stream_ad.commands.report import report
+from stream_ad.commands.retention import retention
 from stream_ad.commands.schema import schema
 from stream_ad.commands.score import score
-from stream_ad.commands.retention import retention
 from stream_ad.commands.weights import weights
 from stream_ad.errors import StreamAdError
 
@@ -73,9 +73,9 @@ cli.command(rich_help_panel=INSPECT)(stream.serve)
 cli.command(rich_help_panel=INSPECT)(stream.publish)
 cli.command(rich_help_panel=INSPECT)(stream.up)
 cli.add_typer(dlq, name="dlq", rich_help_panel=INSPECT)
+cli.command(rich_help_panel=INSPECT)(retention)
 cli.command(rich_help_panel=INSPECT)(schema)
 cli.add_typer(report, name="report", rich_help_panel=INSPECT)
-cli.command(rich_help_panel=INSPECT)(retention)
 bench.command()(robustness)
 bench.command()(throughput)
 cli.add_typer(bench, name="bench", rich_help_panel=INSPECT)
