@@ -1,6 +1,7 @@
 """A bank made ready to score: its router, its detectors and the frozen backbone they share."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import numpy as np
@@ -60,6 +61,10 @@ class BankModel:
         self.detectors = detectors
         self.bank = bank
         self.router = Router(bank, block=feature_block, shortlist=shortlist, refuse=refuse)
+
+    def at_work(self) -> AbstractContextManager[None]:
+        """Around the inspection of a batch: less work on a CPU, the same results."""
+        return unsplit()
 
     def views(self, pictures: Sequence[np.ndarray]) -> Views:
         return Views(self.backbone, pictures)

@@ -57,9 +57,10 @@ class Scorer:
         if not len(model.bank):
             return [self._nothing_known(model) for _ in pictures]
         told = [self._declares(product, camera) for product, camera in zip(declared, cameras, strict=True)]
-        judged, standings = judge(
-            model, model.views(pictures), told, cameras, self._standings, checks=self._sticky_checks
-        )
+        with model.at_work():
+            judged, standings = judge(
+                model, model.views(pictures), told, cameras, self._standings, checks=self._sticky_checks
+            )
         self._standings = standings
         return [self._inspection(model, one, *each) for one, each in zip(judged, told, strict=True)]
 
