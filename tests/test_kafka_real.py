@@ -14,7 +14,11 @@ from pathlib import Path
 
 import pytest
 from kafka import KafkaAdminClient
-from kafka.admin import NewTopic, ScramMechanism, UserScramCredentialUpsertion
+from kafka.admin import (
+    NewTopic,
+    ScramMechanism,  # pyright: ignore[reportAttributeAccessIssue] (old stubs)
+    UserScramCredentialUpsertion,  # pyright: ignore[reportAttributeAccessIssue]
+)
 
 from stream_ad.adapters.kafka_producer import KafkaProducerOptions, Outgoing, SafeProducer
 from stream_ad.adapters.kafka_security import KafkaSecurity
@@ -124,7 +128,8 @@ def test_a_topic_that_is_not_there_is_named(bootstrap):
 def test_a_user_with_scram_is_let_in(bootstrap, topic, tmp_path: Path, mechanism):
     assert SASL is not None
     with closing(KafkaAdminClient(bootstrap_servers=bootstrap)) as admin:
-        admin.alter_user_scram_credentials([UserScramCredentialUpsertion("line-3", mechanism, "correct horse", 4096)])
+        user = UserScramCredentialUpsertion("line-3", mechanism, "correct horse", 4096)
+        admin.alter_user_scram_credentials([user])  # pyright: ignore[reportAttributeAccessIssue]
     (tmp_path / "password").write_text("correct horse\n")
     user = KafkaSecurity(
         protocol="SASL_PLAINTEXT",

@@ -287,7 +287,8 @@ class KafkaSource:
             return
         try:
             places = sorted(self._group.held)
-            ends = consumer.end_offsets(places, timeout_ms=self._options.commit_timeout_ms)
+            timeout_ms = self._options.commit_timeout_ms
+            ends = consumer.end_offsets(places, timeout_ms=timeout_ms)  # pyright: ignore[reportCallIssue] (old stubs)
             positions = {place: consumer.position(place, timeout_ms=1000) for place in places}
         except KafkaError as error:
             self._give_up(

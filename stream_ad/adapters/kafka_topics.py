@@ -55,9 +55,8 @@ def ask(
             brokers = len(admin.describe_cluster()["brokers"])
             described = {topic["name"]: topic["partitions"] for topic in admin.describe_topics(list(topics))}
             there = [name for name in topics if described.get(name)]
-            configs = admin.describe_configs(
-                [ConfigResource(ConfigResourceType.TOPIC, name) for name in there], config_filter="all"
-            )
+            asked = [ConfigResource(ConfigResourceType.TOPIC, name) for name in there]
+            configs = admin.describe_configs(asked, config_filter="all")  # pyright: ignore[reportCallIssue] (old stubs)
         finally:
             admin.close()
     return brokers, [
