@@ -100,12 +100,18 @@ def leave(counters: "Counters") -> None:
 
 def show_results(results: Sequence[InspectionResult]) -> None:
     """A line per verdict."""
-    console = out()
-    for result in results:
-        score = "" if result.score is None else f"score {result.score:.3f} (NG above {result.threshold:.3f})"
-        verdict = coloured(f"{result.verdict:<15}", COLOURS.get(result.verdict))
-        about = f"{result.subject or result.message_id}  {result.task or '-'}  {score}  {result.alarm or ''}"
-        console.print(f"{verdict} {escape(about)}")
+    lines = [(f"{result.verdict:<15}", result.verdict, _about(result)) for result in results]
+    if lines and sys.stdout.isatty():
+        out().print(
+            "\n".join(f"{coloured(shown, COLOURS.get(verdict))} {escape(about)}" for shown, verdict, about in lines)
+        )
+    elif lines:  # colours are for eyes, and finding them takes longer than a small model
+        print("\n".join(f"{shown} {about}" for shown, _, about in lines), flush=True)
+
+
+def _about(result: InspectionResult) -> str:
+    score = "" if result.score is None else f"score {result.score:.3f} (NG above {result.threshold:.3f})"
+    return f"{result.subject or result.message_id}  {result.task or '-'}  {score}  {result.alarm or ''}"
 
 
 def publish(
