@@ -33,9 +33,9 @@ class Record:
 
     @property
     def subject(self) -> str | None:
-        """What the sender calls it, for people: any bytes do, so nothing depends on it."""
-        text = self.headers.get("ce_subject", b"").decode(errors="replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
-        return text[:MAX_SUBJECT] or None
+        """What the sender calls it, for people: any bytes do, so nothing depends on it, and none moves a terminal."""
+        text = self.headers.get("ce_subject", b"").decode(errors="replace")[:MAX_SUBJECT]
+        return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text) or None
 
     @property
     def default_id(self) -> str:
