@@ -262,6 +262,14 @@ def test_a_password_is_never_shown(tmp_path: Path) -> None:
     assert "127.0.0.1" in message
 
 
+def test_a_table_that_lacks_a_column_is_broken_and_not_waited_for(tmp_path: Path) -> None:
+    with Database(f"sqlite:///{tmp_path / 'a.db'}", tmp_path, create=True) as database:
+        with Transactions(database.engine).write() as session:
+            session.connection().exec_driver_sql("ALTER TABLE results DROP COLUMN subject")
+        with pytest.raises(DatabaseError, match="stream-ad init"):
+            database.results.save_batch([result()], [], [])
+
+
 def test_a_locked_database_is_unavailable_not_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stream_ad.adapters.database.BUSY_TIMEOUT_MS", 1)
     with Database(f"sqlite:///{tmp_path / 'a.db'}", tmp_path, create=True) as database:

@@ -289,7 +289,7 @@ def _explained(engine: Engine, *, running: bool = False) -> Iterator[None]:
     except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
         reason = str(getattr(error, "orig", None) or error).strip()
         where = shown(engine.url)
-        if "no such" in reason:
+        if "no such" in reason or "has no column" in reason:
             raise DatabaseError(
                 f"database {where} has not the tables it needs: {reason}; run `stream-ad init`"
             ) from error
