@@ -5,6 +5,11 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
+
+# no law is a matter of time: machines under load would break it now and then
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 # one thread per test process: parallel workers, and the processes that tests start, would fight for the cores
 os.environ.setdefault("OMP_NUM_THREADS", "1")
