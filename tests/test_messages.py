@@ -148,7 +148,12 @@ def test_the_senders_trace_is_passed_on_with_the_result():
 
 @pytest.mark.parametrize(
     ("sent", "told"),
-    [(b"line 3/0042.png", "line 3/0042.png"), (b"", None), (b"\xff\x00\x1b[2J\n", "\ufffd\ufffd\ufffd[2J\ufffd"), (b"x" * 999, "x" * 512)],
+    [
+        (b"line 3/0042.png", "line 3/0042.png"),
+        (b"", None),
+        (b"\xff\x00\x1b[2J\n", "\ufffd\ufffd\ufffd[2J\ufffd"),
+        (b"x" * 999, "x" * 512),
+    ],
 )
 def test_people_read_what_the_sender_calls_a_picture_and_nothing_depends_on_it(sent, told):
     message = understood(
