@@ -75,7 +75,8 @@ class _Manager(KafkaConnectionManager):
         if self._refused is not None and not self.bootstrapped:
             raise self._refused
         connection = super().get_connection(*arguments, **named)
-        connection.close_future.add_errback(self._note)
+        if not self.bootstrapped:  # later every request comes through here, and each would leave a callback behind
+            connection.close_future.add_errback(self._note)
         return connection
 
     def _note(self, error: BaseException) -> None:

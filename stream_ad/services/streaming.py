@@ -276,7 +276,8 @@ class Stream:
 
     def _rest(self) -> None:
         """Wait for the other threads; or, when no poll has waited, for time to pass."""
-        if pending := self._pending():
+        # a picture that is decoded while the model works changes nothing, so it does not wake the loop
+        if pending := self._at_work() or self._pending():
             wait(pending, timeout=0.01, return_when=FIRST_COMPLETED)
         elif not self._has_room or not self._source_backoff.is_over(self._clock.elapsed()):
             due_s = self._intake.due_in()
