@@ -1,6 +1,6 @@
 """A scorer over many small messages: does its memory grow, do its file handles, does it fall behind?
 
-    python -m benchmarks.soak [--messages 200000] [--rate 150]
+    python -m benchmarks.soak [--messages 200000] [--rate 60]
 
 A camera sends pictures of about 1 KB at a constant rate, whatever the scorer does; one `stream-ad serve` works on
 them, and every second it is written down what it takes and how far behind it is. After the first tenth, which fills
@@ -96,7 +96,8 @@ def soak(place: Path, bootstrap: str, plan: Plan, rate: float) -> tuple[list[dic
         data_dir="data",
         # the smallest pictures that the untrained backbone can see
         backbone={"image_size": 48},
-        stream={"source": "kafka"},
+        # patient, so that batches are full at a constant rate
+        stream={"source": "kafka", "batch_size": 32, "linger_ms": 300},
         kafka={"bootstrap": bootstrap, "topic": "images", "results_topic": "results", "group": "line", **SESSION},
     )
     teach(place, side=plan.side)
@@ -171,7 +172,7 @@ def markdown(report: Mapping[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--messages", type=int, default=200_000)
-    parser.add_argument("--rate", type=float, default=150.0, help="messages a second; below what the machine can do")
+    parser.add_argument("--rate", type=float, default=60.0, help="messages a second; below what the machine can do")
     parser.add_argument("--partitions", type=int, default=8)
     parser.add_argument("--poison", type=float, default=0.002)
     parser.add_argument("--seed", type=int, default=1)
