@@ -91,7 +91,7 @@ class Plan:
     poison: float = 0.02
     seed: int = 1
     #: mean time between two faults
-    gap_s: float = 6.0
+    gap_s: float = 8.0
     #: pixels of a picture's side
     side: int = 64
     disk_mb: int = 384
@@ -178,7 +178,8 @@ class Chaos:
     engine: Engine
     scorers: Sequence[Scorer]
     done: Counter[str] = field(default_factory=Counter)
-    #: records begun and not ended, summed over the moments of the kills
+    #: records begun and not ended, by any scorer and by those that died before, summed over the moments of the kills:
+    #: a record counts at each kill that it met
     in_hand: int = 0
     deaths_at_start: int = 0
     _ends: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
@@ -566,7 +567,7 @@ def markdown(report: Mapping[str, Any]) -> str:
         f" {report['database']}; seed {plan['seed']}, {figures['lasted_s']:.0f} s, {figures['starts']} starts,"
         f" {figures['scorers_cpu_s']:.0f} s of CPU. Faults done: "
         + ", ".join(f"{count} x {kind}" for kind, count in figures["done"].items())
-        + f"; {figures['in_hand_at_kills']:,} records were in hand when scorers were killed.",
+        + f"; {figures['in_hand_at_kills']:,} records noted as begun and not ended, summed over the kills.",
         "",
         "| law | found | |",
         "|---|---|---|",
