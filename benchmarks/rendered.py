@@ -7,14 +7,12 @@ benchmarks/results/continual-rendered.json and .md. `tiny` sees texture and colo
 show that the machinery works, not how well products are inspected.
 """
 
-import shutil
 import tempfile
 from pathlib import Path
 
-from stream_ad.cli import main
+from benchmarks.command_line import run_and_keep
 from stream_ad.demo import PRODUCTS, write_product
 
-RESULTS = Path(__file__).parent / "results"
 PRODUCTS_SHOWN = ("blister", "gasket", "pcb", "screw")  # four, so that it takes minutes
 METHODS = (
     *("cmpmb", "cmpmb_full", "patchcore", "patchcore_same", "sequence", "patchcore_replay", "shared_coreset"),
@@ -28,19 +26,13 @@ def run() -> None:
         for name in PRODUCTS_SHOWN:
             write_product(folder / "rendered", PRODUCTS[name], train=24, good=12, per_defect=4, seed=1)
         output = folder / "continual-rendered.json"
-        try:
-            main(
-                [
-                    *("bench", "continual", "--data", str(folder / "rendered"), "--backbone", "tiny"),
-                    *("--detectors", ",".join(METHODS), "--output", str(output)),
-                ]
-            )
-        except SystemExit as ended:  # the command line always ends so
-            if ended.code:
-                raise
-        RESULTS.mkdir(exist_ok=True)
-        for ending in (".json", ".md"):
-            shutil.copy(output.with_suffix(ending), RESULTS)
+        run_and_keep(
+            [
+                *("bench", "continual", "--data", str(folder / "rendered"), "--backbone", "tiny"),
+                *("--detectors", ",".join(METHODS), "--output", str(output)),
+            ],
+            output,
+        )
 
 
 if __name__ == "__main__":

@@ -9,16 +9,13 @@ below --state, a folder outside the repository.
 
 import argparse
 import re
-import shutil
 import tempfile
 from pathlib import Path
 
 import yaml
 
-from stream_ad.cli import main
+from benchmarks.command_line import run_and_keep
 from tests.broker import SESSION, broker
-
-RESULTS = Path(__file__).parent / "results"
 
 
 def run() -> None:
@@ -43,14 +40,7 @@ def run() -> None:
         config.write_text(yaml.safe_dump(settings))
         output = folder / f"throughput-{name}.json"
         command = ["bench", "throughput", "--config", str(config), "--output", str(output)]
-        try:
-            main([*command, "--backbone", options.backbone, *more])
-        except SystemExit as ended:  # the command line always ends so
-            if ended.code:
-                raise
-        RESULTS.mkdir(exist_ok=True)
-        for ending in (".json", ".md"):
-            shutil.copy(output.with_suffix(ending), RESULTS)
+        run_and_keep([*command, "--backbone", options.backbone, *more], output)
 
 
 if __name__ == "__main__":
