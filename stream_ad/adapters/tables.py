@@ -34,13 +34,17 @@ from stream_ad.adapters.column_types import (
     one_of,
 )
 from stream_ad.domain.evaluation import Half
+from stream_ad.domain.feedback import FeedbackKind, FeedbackState
 from stream_ad.domain.job import JobKind, JobState
+from stream_ad.domain.proposal import ProposalKind, ProposalState
 from stream_ad.domain.result import Verdict
 
 #: the migration that makes these tables; looked up here, because asking Alembic takes as long as a light command
-REVISION = "0002"
+REVISION = "0003"
 
 OPEN_JOB = text(is_one_of("state", tuple(state for state in JobState if state.open)))
+OPEN_TASK = text("kind = 'readapt' AND state = 'open'")
+OPEN_FOR_ALL = text(f"task_id IS NULL AND {OPEN_JOB.text}")
 
 
 class Base(DeclarativeBase):
@@ -63,6 +67,10 @@ class Base(DeclarativeBase):
         Mapping[str, bytes]: Headers,
         JobState: one_of(JobState),
         JobKind: one_of(JobKind),
+        FeedbackKind: one_of(FeedbackKind),
+        FeedbackState: one_of(FeedbackState),
+        ProposalKind: one_of(ProposalKind),
+        ProposalState: one_of(ProposalState),
         Half: one_of(Half),
         Verdict: one_of(Verdict),
     }
@@ -92,15 +100,17 @@ class JobRow(Base):
         CheckConstraint("attempts >= 0 AND max_attempts > 0", "attempts"),
         CheckConstraint("state <> 'running' OR (worker IS NOT NULL AND lease_until IS NOT NULL)", "lease"),
         CheckConstraint("state <> 'published' OR bank_version IS NOT NULL", "published"),
-        # never two open jobs of one task
+        # never two open jobs of one task; of those for all tasks, never two of one kind
         Index("uq_jobs_open_task", "task_id", unique=True, sqlite_where=OPEN_JOB, postgresql_where=OPEN_JOB),
+        Index("uq_jobs_open_kind", "kind", unique=True, sqlite_where=OPEN_FOR_ALL, postgresql_where=OPEN_FOR_ALL),
         Index(None, "state", "lease_until"),
         {"sqlite_autoincrement": True},
     )
 
     id: Mapped[int] = mapped_column(Serial, primary_key=True)
     kind: Mapped[JobKind]
-    task_id: Mapped[str] = mapped_column(ForeignKey("tasks.id"))
+    #: NULL: about every task
+    task_id: Mapped[str | None] = mapped_column(ForeignKey("tasks.id"))
     state: Mapped[JobState]
     payload: Mapped[dict[str, Any]]
     attempts: Mapped[int]
@@ -118,6 +128,10 @@ class JobRow(Base):
     log_tail: Mapped[str | None] = mapped_column(FreeText)
     bank_version: Mapped[int | None] = mapped_column(ForeignKey("bank_versions.version"))
     cancel_requested: Mapped[bool]
+    #: while it is queued: an executor has started a process for it, and others leave it alone until then
+    placed_until: Mapped[datetime | None]
+    #: what earlier attempts finished, so that the next one need not do it again
+    checkpoint: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
 
 
 class EntryRow(Base):
@@ -348,14 +362,16 @@ class FileRow(Base):
 
 
 class FeedbackRow(Base):
-    """What a person says of a verdict. Kept apart (quarantined) until somebody decides."""
+    """What a person says of a verdict. Quarantined until a job has taken it in or refused it."""
 
     __tablename__ = "feedback"
     __table_args__ = (
-        CheckConstraint(is_one_of("kind", ("false_alarm", "missed", "wrong_product")), "kind"),
-        CheckConstraint(is_one_of("state", ("quarantined", "applied", "rejected")), "state"),
-        Index(None, "topic", "partition", "offset"),
+        CheckConstraint(is_one_of("kind", FeedbackKind), "kind"),
+        CheckConstraint(is_one_of("state", FeedbackState), "state"),
+        # said twice is said once
+        UniqueConstraint("topic", "partition", "offset", "kind"),
         Index(None, "state", "at"),
+        Index(None, "task"),
         {"sqlite_autoincrement": True},
     )
 
@@ -363,28 +379,96 @@ class FeedbackRow(Base):
     topic: Mapped[str] = mapped_column(PathText)
     partition: Mapped[int]
     offset: Mapped[int] = mapped_column(Serial)
-    kind: Mapped[str] = mapped_column(String(32))
+    kind: Mapped[FeedbackKind]
     who: Mapped[str] = mapped_column(FreeText)
     reason: Mapped[str] = mapped_column(FreeText)
     at: Mapped[datetime]
-    state: Mapped[str] = mapped_column(String(32), default="quarantined")
-
-
-class RefusedImageRow(Base):
-    """A picture of no known product, kept for the discovery of new ones."""
-
-    __tablename__ = "refused_images"
-    __table_args__ = (Index(None, "at"), Index(None, "proposal"))
-
-    topic: Mapped[str] = mapped_column(PathText, primary_key=True)
-    partition: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    offset: Mapped[int] = mapped_column(Serial, primary_key=True, autoincrement=False)
-    camera: Mapped[str | None] = mapped_column(FreeText)
+    state: Mapped[FeedbackState] = mapped_column(default=FeedbackState.QUARANTINED)
+    #: the task that had judged the picture; no foreign key: what was said is never lost to bookkeeping
+    task: Mapped[str | None] = mapped_column(String(100))
+    #: the picture, copied at once, because where it came from forgets; its name within the folder of feedback
     path: Mapped[str] = mapped_column(PathText)
     sha256: Mapped[str] = mapped_column(String(64))
-    embedding_sha256: Mapped[str | None] = mapped_column(String(64))
-    proposal: Mapped[str | None] = mapped_column(String(100))
+    #: the job that took it in or refused it
+    job_id: Mapped[int | None] = mapped_column(ForeignKey("jobs.id"))
+    #: what became of it, in a sentence
+    outcome: Mapped[str | None] = mapped_column(FreeText)
+
+
+class ProposalRow(Base):
+    """Something that the program thinks a person should decide: a new product, or one to adapt again."""
+
+    __tablename__ = "proposals"
+    __table_args__ = (
+        CheckConstraint(is_one_of("kind", ProposalKind), "kind"),
+        CheckConstraint(is_one_of("state", ProposalState), "state"),
+        CheckConstraint("kind <> 'readapt' OR task_id IS NOT NULL", "task"),
+        # never two open proposals to adapt one task again
+        Index("uq_proposals_open_task", "task_id", unique=True, sqlite_where=OPEN_TASK, postgresql_where=OPEN_TASK),
+        Index(None, "state", "id"),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True)
+    kind: Mapped[ProposalKind]
+    state: Mapped[ProposalState]
+    #: readapt: the task that drifted; product: what it became
+    task_id: Mapped[str | None] = mapped_column(ForeignKey("tasks.id"))
+    #: why, in a sentence
+    reason: Mapped[str] = mapped_column(FreeText)
+    #: cameras, cohesion, statistics ...: what a person may want to see
+    details: Mapped[dict[str, Any]]
+    #: pictures that it stands for
+    size: Mapped[int]
+    #: product: mean direction of its pictures' embeddings, float32, and how far they lie from it
+    center: Mapped[bytes | None]
+    radius: Mapped[float | None]
+    #: the features that `center` is made of
+    features: Mapped[str | None] = mapped_column(FreeText)
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+    decided_at: Mapped[datetime | None]
+    decided_by: Mapped[str | None] = mapped_column(FreeText)
+    #: what the person said
+    remark: Mapped[str | None] = mapped_column(FreeText)
+
+
+class KeptImageRow(Base):
+    """A picture of no known product, kept for the discovery of new ones."""
+
+    __tablename__ = "kept_images"
+    __table_args__ = (
+        UniqueConstraint("sha256"),
+        Index(None, "camera", "at"),
+        Index(None, "proposal_id"),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True)
+    topic: Mapped[str] = mapped_column(PathText)
+    partition: Mapped[int]
+    offset: Mapped[int] = mapped_column(Serial)
+    camera: Mapped[str | None] = mapped_column(FreeText)
+    #: within the folder of kept pictures
+    path: Mapped[str] = mapped_column(PathText)
+    #: of the decoded pixels: the same picture is kept once
+    sha256: Mapped[str] = mapped_column(String(64))
+    size_bytes: Mapped[int]
+    #: final embedding, float32, and the features that it is made of
+    embedding: Mapped[bytes]
+    features: Mapped[str] = mapped_column(FreeText)
+    proposal_id: Mapped[int | None] = mapped_column(ForeignKey("proposals.id"))
     at: Mapped[datetime]
+
+
+class LeaseRow(Base):
+    """Who may do what only one may do, and until when: "scheduler"."""
+
+    __tablename__ = "leases"
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    holder: Mapped[str] = mapped_column(FreeText)
+    until: Mapped[datetime]
 
 
 class AuditRow(Base):

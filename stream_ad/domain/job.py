@@ -1,7 +1,7 @@
 """Long work as a value; its row in the database owns every state."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -12,7 +12,8 @@ from stream_ad.domain.task import TaskId
 class JobState(StrEnum):
     QUEUED = "queued"  # waits for a worker
     RUNNING = "running"  # a worker holds its lease
-    PUBLISHED = "published"  # done: a new bank version holds its entry
+    PUBLISHED = "published"  # done: a new bank version holds what it made
+    DONE = "done"  # done, and there was nothing to publish
     REJECTED = "rejected"  # done: the gate refused the candidate
     FAILED = "failed"  # gave up: bad input, or too many attempts
     CANCELLED = "cancelled"
@@ -23,14 +24,27 @@ class JobState(StrEnum):
 
 
 class JobKind(StrEnum):
-    ADAPT = "adapt"
+    """What a job does. All but the last end with a candidate bank that the gate judges."""
+
+    ADAPT = "adapt"  # learn a new task
+    READAPT = "readapt"  # learn a known task anew, from more or other pictures
+    PATCH = "patch"  # take pictures of good parts that were called NG into a task's memory
+    RETIRE = "retire"  # leave a task out
+    SQUEEZE = "squeeze"  # shrink memories until the bank fits a budget of rows
+    EVALUATE = "evaluate"  # measure the active bank again; nothing is published
+
+    @property
+    def for_all(self) -> bool:
+        """Whether it is about every task, so that it names none."""
+        return self in (JobKind.SQUEEZE, JobKind.EVALUATE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     id: int
     kind: JobKind
-    task: TaskId
+    #: None: about every task
+    task: TaskId | None
     state: JobState
     #: what the job needs: images, heldout, roi (paths), detector
     payload: Mapping[str, Any]
@@ -52,3 +66,12 @@ class Job:
     log_tail: str | None = None
     bank_version: int | None = None
     cancel_requested: bool = False
+    #: while it is queued: an executor has started a process for it, and others leave it alone until then
+    placed_until: datetime | None = None
+    #: what earlier attempts finished, so that the next one need not do it again
+    checkpoint: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def about(self) -> str:
+        """What it is about, for people."""
+        return "all tasks" if self.task is None else f"task {self.task!r}"
