@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from stream_ad.adapters.memory import giving_back
 from stream_ad.app import App
 from stream_ad.commands.common import ERROR, ConfigOption, coloured, config_path, err, log_to_terminal, open_app, out
 from stream_ad.commands.operations import Operations, log_results, say, start_log
@@ -74,7 +75,7 @@ def run_stream(app: App, operations: Operations, stop: threading.Event, idle: fl
 
     kafka = settings.stream.source == "kafka"
     where = f"topic {settings.kafka.topic} at {settings.kafka.bootstrap}" if kafka else f"folder {settings.inbox}"
-    with operations.open(), app.stream(on_batch=told) as stream, sweeping(app):
+    with operations.open(), app.stream(on_batch=told) as stream, sweeping(app), giving_back():
         operations.watch(stream)
         say(app, f"bank {stream.health.bank_version}, {app.backbone.spec}", console)
         if caveat := app.backbone.caveat:
