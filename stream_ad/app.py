@@ -23,8 +23,9 @@ from stream_ad.domain.job import Job, JobState
 from stream_ad.domain.ports import Progress, Sink, Source
 from stream_ad.domain.task import Task, TaskId
 from stream_ad.errors import StreamAdError
-from stream_ad.services.adaptation import Outcome, Storage, TaskImages, Work, published_job
 from stream_ad.services.gate import GateBudgets
+from stream_ad.services.heldout import published_job
+from stream_ad.services.work import Outcome, Storage, TaskImages, Work
 
 if TYPE_CHECKING:
     from stream_ad.adapters.kafka_producer import KafkaProducerOptions

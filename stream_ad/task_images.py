@@ -16,7 +16,7 @@ from stream_ad.domain.images import ImageSet, Mask, Picture
 from stream_ad.domain.task import Task
 from stream_ad.errors import DataError, OverlappingSplits, TooFewImages
 from stream_ad.evaluation.splits import LabelledSet, check_disjoint, reserve, split_halves, synthetic_heldout
-from stream_ad.services.adaptation import Heldout, TaskImages
+from stream_ad.services.work import Heldout, TaskImages
 
 #: fewer give no threshold that means anything (`services.learning`)
 MIN_LEARNED = 4

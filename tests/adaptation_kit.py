@@ -18,8 +18,8 @@ from stream_ad.domain.images import HeldoutImage, HeldoutSet, Picture
 from stream_ad.domain.job import Job, JobKind
 from stream_ad.domain.ports import Progress
 from stream_ad.domain.task import Task, TaskId
-from stream_ad.services.adaptation import Heldout, Storage, TaskImages, Work
 from stream_ad.services.gate import GateBudgets
+from stream_ad.services.work import Heldout, Storage, TaskImages, Work
 from tests import storage_kit
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)

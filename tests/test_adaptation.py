@@ -12,8 +12,9 @@ from stream_ad.adapters.storage import Database
 from stream_ad.domain.evaluation import Half
 from stream_ad.domain.job import JobState
 from stream_ad.errors import NoImages, OverlappingSplits, TooFewImages, Unavailable
-from stream_ad.services.adaptation import TaskImages, Work, check_disjoint
 from stream_ad.services.heartbeat import Heartbeat
+from stream_ad.services.heldout import check_disjoint
+from stream_ad.services.work import TaskImages, Work
 from stream_ad.services.worker import Worker
 from tests import adaptation_kit as kit
 
@@ -144,7 +145,7 @@ def test_a_bank_that_never_stands_still_fails_the_job_with_what_to_do(database):
     drain(database, kit.work(evaluate=restless))
     ended = database.jobs.get(job.id)
     assert ended.state is JobState.FAILED
-    assert "changed the active bank 5 times while 'tile' was evaluated" in ended.message
+    assert "changed the active bank 5 times while that for task 'tile' was evaluated" in ended.message
 
 
 def test_bad_input_fails_at_once_with_its_own_words(database):

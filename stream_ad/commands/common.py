@@ -136,7 +136,7 @@ def job_bar(console: Console) -> tuple[Progress, Callable[[Job], ports.Progress]
     shown: dict[int, TaskID] = {}
 
     def watch(job: Job) -> ports.Progress:
-        row = shown.setdefault(job.id, bar.add_task(escape(job.task), total=1000, stage=""))
+        row = shown.setdefault(job.id, bar.add_task(escape(job.task or job.kind), total=1000, stage=""))
 
         def told(stage: str, done: int, total: int) -> None:
             bar.update(row, completed=done, total=total, stage=stage)

@@ -22,7 +22,7 @@ from stream_ad.commands.common import (
 )
 from stream_ad.commands.operations import operating_worker, say, start_log
 from stream_ad.domain.job import Job, JobState
-from stream_ad.services.adaptation import Outcome
+from stream_ad.services.work import Outcome
 
 jobs = typer.Typer(no_args_is_help=True, help="Learning jobs: list them, look into one, cancel it, run it again.")
 
@@ -40,10 +40,18 @@ def list_jobs(
         out().print("no jobs" if open_only else "no jobs yet; `stream-ad add-task` makes one")
         return
     rows = [
-        (job.id, job.task, coloured(job.state, COLOURS.get(job.state)), _done(job), job.created_at, job.message)
+        (
+            job.id,
+            job.kind,
+            job.task,
+            coloured(job.state, COLOURS.get(job.state)),
+            _done(job),
+            job.created_at,
+            job.message,
+        )
         for job in chosen
     ]
-    out().print(table("job", "task", "state", "done", "created", "message", rows=rows))
+    out().print(table("job", "kind", "task", "state", "done", "created", "message", rows=rows))
 
 
 @jobs.command()
@@ -52,6 +60,7 @@ def show(job_id: JobNumber, config: ConfigOption = None) -> None:
     job = open_app(config).database.jobs.get(job_id)
     fields = {
         "job": job.id,
+        "kind": job.kind,
         "task": job.task,
         "state": job.state,
         "message": job.message,
@@ -84,7 +93,7 @@ def retry(job_id: JobNumber, config: ConfigOption = None) -> None:
     """Queue a failed, rejected or cancelled job again."""
     app = open_app(config)
     job = app.database.jobs.requeue(job_id, app.clock.now())
-    out().print(f"job {job.id} of task {job.task!r} is queued; a worker takes it: `stream-ad worker`")
+    out().print(f"job {job.id} of {job.about} is queued; a worker takes it: `stream-ad worker`")
 
 
 def worker(

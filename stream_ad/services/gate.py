@@ -71,7 +71,7 @@ class GateDecision:
 def decide(
     before: Mapping[TaskId, TaskEvaluation],
     after: Mapping[TaskId, TaskEvaluation],
-    learned: TaskId,
+    learned: TaskId | None,
     budgets: GateBudgets,
     *,
     best_auroc: Mapping[TaskId, float] | None = None,
@@ -80,7 +80,7 @@ def decide(
 
     `best_auroc` is each old task's best routed image AUROC of any published bank: measured against it, many small
     losses cannot add up unseen (CMPMB Eq. 17 takes the same maximum). Tasks of `before` are old, except `learned`,
-    which is judged by how it is recognised.
+    which is judged by how it is recognised; None: the candidate has no new task.
     """
     reasons: list[str] = []
     notes: list[str] = []
@@ -105,10 +105,11 @@ def decide(
         reasons += _forgotten(task, old, new, best, budgets.max_forgetting)
         reasons += _budgets_exceeded(task, change, pairs, budgets)
         notes += _unmeasured(task, old, new, change)
-    for task in sorted(after.keys() - before.keys() - {learned}):
+    for task in sorted(after.keys() - before.keys() - ({learned} if learned else set())):
         reasons.append(f"{task}: not measured on the present bank, so there is nothing to compare with")
-    reasons += _recognised(after.get(learned), learned, budgets.min_routing_accuracy)
-    notes += _about_new(after.get(learned))
+    if learned is not None:
+        reasons += _recognised(after.get(learned), learned, budgets.min_routing_accuracy)
+        notes += _about_new(after.get(learned))
     return GateDecision(passed=not reasons, reasons=tuple(reasons), changes=changes, notes=tuple(notes))
 
 

@@ -94,7 +94,7 @@ class Heartbeat:
         if self.why is None and self._stopping.is_set():
             self.why = Why.STOPPING
         if self.why is not None:
-            raise JobStopped(f"job {self.job.id} of task {self.job.task!r} stopped: {self.why}")
+            raise JobStopped(f"job {self.job.id} of {self.job.about} stopped: {self.why}")
 
     def _beat(self) -> None:
         try:

@@ -13,8 +13,9 @@ from datetime import datetime
 from stream_ad.domain.job import Job, JobState
 from stream_ad.domain.ports import Clock, Progress
 from stream_ad.errors import JobStopped, StreamAdError, Unavailable
-from stream_ad.services.adaptation import Outcome, Storage, Work, adapt_and_publish
 from stream_ad.services.heartbeat import Heartbeat, Why, why_stopped
+from stream_ad.services.running import run_job
+from stream_ad.services.work import Desk, Outcome, Storage, Work
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +103,7 @@ class Worker:
             self.busy_since = None
 
     def _do(self, job: Job) -> Outcome | None:
-        log.info("job %s: adapting task %r, attempt %s of %s", job.id, job.task, job.attempts, job.max_attempts)
+        log.info("job %s: %s %s, attempt %s of %s", job.id, job.kind, job.about, job.attempts, job.max_attempts)
         listener = self._watch(job) if self._watch else None
         with _log_tail() as lines:
             try:
@@ -115,7 +116,16 @@ class Worker:
                     stopping=self._stopping,
                     listener=listener,
                 ) as heartbeat:
-                    outcome = adapt_and_publish(job, self.name, self._storage, self._work, self._clock, heartbeat)
+                    outcome = run_job(
+                        Desk(
+                            job=job,
+                            worker=self.name,
+                            storage=self._storage,
+                            work=self._work,
+                            clock=self._clock,
+                            progress=heartbeat,
+                        )
+                    )
             except JobStopped as stopped:
                 outcome = self._stopped(job, heartbeat.why, stopped)
             except Unavailable as error:

@@ -148,7 +148,7 @@ class SqlJobRepository:
             return job_of(row)
 
 
-def queued(task: str, kind: JobKind, payload: Mapping[str, Any], max_attempts: int, at: datetime) -> JobRow:
+def queued(task: str | None, kind: JobKind, payload: Mapping[str, Any], max_attempts: int, at: datetime) -> JobRow:
     """A row for a new job, not yet added."""
     return JobRow(
         kind=kind,
@@ -160,6 +160,7 @@ def queued(task: str, kind: JobKind, payload: Mapping[str, Any], max_attempts: i
         created_at=at,
         progress=0.0,
         cancel_requested=False,
+        checkpoint={},
     )
 
 
@@ -167,7 +168,7 @@ def job_of(row: JobRow) -> Job:
     return Job(
         id=row.id,
         kind=row.kind,
-        task=TaskId(row.task_id),
+        task=None if row.task_id is None else TaskId(row.task_id),
         state=row.state,
         payload=row.payload,
         attempts=row.attempts,
@@ -185,6 +186,8 @@ def job_of(row: JobRow) -> Job:
         log_tail=row.log_tail,
         bank_version=row.bank_version,
         cancel_requested=row.cancel_requested,
+        placed_until=row.placed_until,
+        checkpoint=row.checkpoint or {},
     )
 
 

@@ -1,0 +1,84 @@
+"""What a job is given, and how it ends."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from stream_ad.domain.bank import BankEntry, MemoryBank
+from stream_ad.domain.evaluation import TaskEvaluation
+from stream_ad.domain.images import HeldoutSet, ImageSet, Mask
+from stream_ad.domain.job import Job, JobState
+from stream_ad.domain.ports import (
+    BankRepository,
+    Clock,
+    EntryStore,
+    EvaluationRepository,
+    JobRepository,
+    Progress,
+    TaskRepository,
+)
+from stream_ad.domain.task import Task, TaskId
+from stream_ad.services.gate import GateBudgets
+
+
+class Heldout(NamedTuple):
+    """The two halves of a task's held-out pictures."""
+
+    regression: HeldoutSet
+    test: HeldoutSet
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TaskImages:
+    """What the payload of a job names, opened."""
+
+    #: pictures that a detector may learn from; the reserved ones are not among them
+    normals: ImageSet
+    heldout: Heldout
+    roi: Mask | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What a job needs that is not storage. Bound to folders, detectors and a backbone by `app`."""
+
+    #: all pictures that a payload names
+    read: Callable[[Task, Mapping[str, Any]], TaskImages]
+    #: an entry, not yet stored
+    learn: Callable[[Task, TaskImages, Mapping[str, Any], Progress], BankEntry]
+    #: every given task of a bank through its router
+    evaluate: Callable[[MemoryBank, Mapping[TaskId, HeldoutSet], Progress], Mapping[TaskId, TaskEvaluation]]
+    budgets: GateBudgets
+    #: what every number of an evaluation carries: code version, weights, configuration, device ...
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Storage:
+    """What a job reads and writes."""
+
+    tasks: TaskRepository
+    jobs: JobRepository
+    banks: BankRepository
+    evaluations: EvaluationRepository
+    entries: EntryStore
+
+
+class Outcome(NamedTuple):
+    """How a job ended."""
+
+    state: JobState
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """A claimed job with all that it takes to do it."""
+
+    job: Job
+    #: the name by which the lease is held
+    worker: str
+    storage: Storage
+    work: Work
+    clock: Clock
+    progress: Progress
