@@ -354,4 +354,4 @@ def test_a_picture_held_out_for_one_task_is_not_learned_by_another(database):
     drain(database, kit.work(read=greedy))
     ended = database.jobs.get(job.id)
     assert ended.state is JobState.FAILED
-    assert "1 of the 11 training pictures of 'tile' are held-out pictures of 'screw'" in ended.message
+    assert "1 of the 11 training pictures of task 'tile' are held-out pictures of 'screw'" in ended.message
