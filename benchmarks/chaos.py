@@ -14,6 +14,7 @@ user namespaces; where neither is allowed, say --full-disks 0.
 import argparse
 import json
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -22,7 +23,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -406,7 +407,8 @@ def laws(
     lines, torn = json_lines(chaos.place / "data" / "results.jsonl")
     with chaos.engine.connect() as connection:
         left = {t: connection.execute(text(f"SELECT count(*) FROM {t}")).scalar_one() for t in ("outbox", "attempts")}
-    repeats = deaths * AT_ONCE
+    # one a death on average, and one death that comes while a backlog goes out by the full hand
+    repeats = deaths + AT_ONCE
     return [
         every_record_once(truth, found),
         poison_and_nothing_else(truth, stages, found),
@@ -478,6 +480,7 @@ def disturb(plan: Plan, chaos: Chaos, camera: Camera, *, limit_s: float) -> tupl
         "scorers_cpu_s": sum(scorer.cpu_s for scorer in chaos.scorers),
         "handles_most": handles,
         "peak_rss_mb": [scorer.peak_rss_mb for scorer in chaos.scorers],
+        "overlays_failed": dict(Counter(reason for scorer in chaos.scorers for reason in no_overlay(scorer.log))),
     }, exit_codes
 
 
@@ -539,6 +542,18 @@ def verdicts(engine: Engine) -> Verdicts:
         scored = {(row[0], row[1]): Row(*row[2:]) for row in rows}
         letters = connection.execute(text('SELECT "partition", "offset", stage FROM dead_letters'))
         return Verdicts(scored, {(row[0], row[1]): row[2] for row in letters})
+
+
+def no_overlay(log: Path) -> Iterator[str]:
+    """Why overlays failed: the last line of each stack trace, without what differs from picture to picture."""
+    failed = False
+    with log.open(errors="replace") as lines:
+        for line in lines:
+            if "no overlay for" in line:
+                failed = True
+            elif failed and re.match(r"[A-Za-z_.]+(Error|Exception|Unavailable)\b", line):
+                yield re.sub(r"'[^']*'", "...", line.strip())
+                failed = False
 
 
 def json_lines(file: Path) -> tuple[list[dict[str, Any]], int]:
