@@ -51,7 +51,8 @@ def _section(name: str, command: Any) -> Iterator[str]:
     yield f"## {name}\n"
     words = [name, *(_usage(argument) for argument in arguments)]
     words += [_flags(option) for option in options if option.required]
-    yield f"    {' '.join(words)}{' COMMAND' if group else ''} [OPTIONS]\n"
+    inner = (" [COMMAND]" if command.invoke_without_command else " COMMAND") if group else ""
+    yield f"    {' '.join(words)}{inner} [OPTIONS]\n"
     yield f"{_text(command.help)}\n"
     if arguments or options:
         yield "| | |\n|---|---|"

@@ -12,9 +12,11 @@ from rich.markup import escape
 from stream_ad.app import App
 from stream_ad.commands.common import (
     COLOURS,
+    SESSION,
     SOMETHING_WRONG,
     ConfigOption,
     coloured,
+    config_path,
     err,
     job_bar,
     open_app,
@@ -25,6 +27,8 @@ from stream_ad.domain.job import Job, JobKind, JobState
 from stream_ad.domain.task import Task, TaskId
 from stream_ad.errors import TaskExists
 from stream_ad.services.worker import Worker
+
+tasks = typer.Typer(invoke_without_command=True)
 
 #: how long --wait leaves a new job to a worker that runs already, before it does the job itself
 PATIENCE_S = 2.0
@@ -161,8 +165,12 @@ def wait_for(app: App, job: Job) -> Job:
     return app.database.jobs.get(job.id)
 
 
-def list_tasks(config: ConfigOption = None) -> None:
-    """All product lines and whether the active bank knows them."""
+@tasks.callback()
+def list_tasks(context: typer.Context, config: ConfigOption = None) -> None:
+    """All product lines and whether the active bank knows them; with a command, what is to be done about them."""
+    if context.invoked_subcommand is not None:
+        SESSION.get().config = config_path(config)  # a --config before the command holds for it as well
+        return
     app = open_app(config)
     known = app.database.tasks.all()
     if not known:
