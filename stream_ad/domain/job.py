@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from stream_ad.domain.task import TaskId
 
@@ -75,3 +75,13 @@ class Job:
     def about(self) -> str:
         """What it is about, for people."""
         return "all tasks" if self.task is None else f"task {self.task!r}"
+
+
+class Ended(NamedTuple):
+    """A process that an executor had started for a job, and that is no more."""
+
+    job_id: int
+    #: the name by which it held the job, or would have
+    worker: str
+    #: what is known of its death, with its last words, bounded; None: it ended in order (exit code 0)
+    how: str | None

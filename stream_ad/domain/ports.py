@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from stream_ad.domain.bank import BankEntry, MemoryBank
 from stream_ad.domain.evaluation import Evaluation, Half
-from stream_ad.domain.job import Job, JobKind, JobState
+from stream_ad.domain.job import Ended, Job, JobKind, JobState
 from stream_ad.domain.message import DeadLetter, OutboxMessage, Place, Record, Standing
 from stream_ad.domain.result import InspectionResult
 from stream_ad.domain.task import Task
@@ -192,6 +192,43 @@ class JobRepository(Protocol):
 
     def cancel(self, job_id: int, at: datetime) -> Job:
         """A queued job ends now, a running one at its next heartbeat. Raises: JobError: it has ended."""
+        ...
+
+
+@runtime_checkable
+class Executor(Protocol):
+    """Starts processes that do jobs, here or elsewhere. It knows nothing of the queue. One thread owns it.
+
+    A process runs `stream-ad job run ID --worker NAME`, with the settings of who places: it takes that job by that
+    name, or ends when it cannot. It ends by itself when whoever placed it is gone, and gives its job back.
+    """
+
+    def free(self) -> int:
+        """How many more processes may be started now."""
+        ...
+
+    def place(self, job: Job, worker: str) -> None:
+        """Start a process for a job, known by this name, which is never used twice. Returns at once.
+
+        Raises:
+            Unavailable: it cannot be started now.
+        """
+        ...
+
+    def ended(self) -> list[Ended]:
+        """Processes that ended since the last call, each once, whether in order or not; without waiting."""
+        ...
+
+    def stop(self) -> None:
+        """Ask every process to give its job back and end; they may take a while. Nothing is placed afterwards."""
+        ...
+
+    def kill(self, worker: str) -> None:
+        """End a process now, however stuck it is; `ended` tells of it. One that is gone already is no error."""
+        ...
+
+    def close(self) -> None:
+        """Leave no process behind."""
         ...
 
 
