@@ -162,15 +162,48 @@ class JobRepository(Protocol):
         """Every job, newest first."""
         ...
 
-    def claim(self, worker: str, device: str, lease_s: float, at: datetime) -> Job | None:
+    def counts(self) -> Mapping[JobState, int]:
+        """How many jobs are in each state; states without one are left out."""
+        ...
+
+    def claim(self, worker: str, device: str, lease_s: float, at: datetime, *, job_id: int | None = None) -> Job | None:
         """The oldest queued job, or a running one whose lease ran out; now running, one attempt more, ours.
 
-        A job out of attempts is failed instead. No two workers ever get the same lease.
+        With `job_id` that job or none. A job that was placed for another worker is left alone while that lasts; one
+        out of attempts is failed instead. No two workers ever get the same lease.
         """
+        ...
+
+    def place(self, worker: str, until: datetime, at: datetime) -> Job | None:
+        """The oldest job that waits, kept for this worker alone until then; it stays queued. First sweeps."""
+        ...
+
+    def keep_placed(self, job_id: int, worker: str, until: datetime) -> bool:
+        """Keep it for longer. False: it is not placed for this worker any more: taken, ended, or another's."""
+        ...
+
+    def release(self, job_id: int, worker: str, at: datetime, *, how: str | None) -> Job | None:
+        """What the process of that name had is free at once, for it is no more. The job; None: it had nothing.
+
+        How it died counts an attempt, goes to the job's log, and fails the job after its last; None: it ended in
+        order, and the attempt counts as if it had never been. A job that it had not taken yet just waits again.
+        """
+        ...
+
+    def sweep(self, at: datetime) -> list[Job]:
+        """Running jobs whose lease ran out: queued again, or ended when cancelled or out of attempts. As they are."""
         ...
 
     def heartbeat(self, job_id: int, worker: str, *, stage: str, progress: float, lease_s: float, at: datetime) -> bool:
         """Prolong the lease. False: it is no longer ours, or somebody asked to cancel: stop."""
+        ...
+
+    def write_log(self, job_id: int, worker: str, attempt: int, log_tail: str) -> bool:
+        """Keep the end of the job's log; also right after its end. False: another attempt has it."""
+        ...
+
+    def write_checkpoint(self, job_id: int, worker: str, values: Mapping[str, Any]) -> bool:
+        """Remember what is finished, beside what was; it outlives attempts and retries. False: lease lost."""
         ...
 
     def finish(

@@ -3,7 +3,7 @@
 A lease that ran out still is its worker's until somebody else claims the job: a machine that slept may go on.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,8 +18,19 @@ from stream_ad.domain.task import TaskId
 from stream_ad.errors import JobError
 
 MAX_ATTEMPTS = 3
+#: of a job's log, characters
+MAX_LOG = 40_000
 #: what of a job ends with its lease
 RELEASED: Mapping[str, Any] = {"lease_until": None, "cancel_requested": False}
+#: what of a job ends with an attempt
+IDLE: Mapping[str, Any] = {
+    "worker": None,
+    "device": None,
+    "lease_until": None,
+    "placed_until": None,
+    "stage": None,
+    "progress": 0.0,
+}
 
 
 class SqlJobRepository:
@@ -42,21 +53,17 @@ class SqlJobRepository:
             rows = session.execute(select(JobRow.state, func.count()).group_by(JobRow.state))
             return {JobState(state): count for state, count in rows}
 
-    def claim(self, worker: str, device: str, lease_s: float, at: datetime) -> Job | None:
+    def claim(self, worker: str, device: str, lease_s: float, at: datetime, *, job_id: int | None = None) -> Job | None:
         with self._transactions.write() as session:
             _end_hopeless(session, at)
+            free = or_(_waiting(at), _placed(worker), _abandoned(at))
             # one statement: choosing and taking cannot come apart. SKIP LOCKED is PostgreSQL's; SQLite has one writer
-            oldest = (
-                select(JobRow.id)
-                .where(or_(JobRow.state == JobState.QUEUED, _abandoned(at)))
-                .order_by(JobRow.created_at, JobRow.id)
-                .limit(1)
-                .with_for_update(skip_locked=True)
-                .scalar_subquery()
-            )
+            chosen = select(JobRow.id).where(free).order_by(JobRow.created_at, JobRow.id).limit(1)
+            # a job that is wanted by its number is waited for: who holds its row may only be looking after it
+            chosen = chosen.where(JobRow.id == job_id) if job_id is not None else chosen
             row = session.scalar(
                 update(JobRow)
-                .where(JobRow.id == oldest)
+                .where(JobRow.id == chosen.with_for_update(skip_locked=job_id is None).scalar_subquery())
                 .values(
                     state=JobState.RUNNING,
                     worker=worker,
@@ -65,6 +72,7 @@ class SqlJobRepository:
                     started_at=at,
                     heartbeat_at=at,
                     lease_until=at + timedelta(seconds=lease_s),
+                    placed_until=None,
                     stage=None,
                     progress=0.0,
                     message=None,
@@ -73,6 +81,39 @@ class SqlJobRepository:
                 .execution_options(synchronize_session=False)
             )
             return None if row is None else job_of(row)
+
+    def place(self, worker: str, until: datetime, at: datetime) -> Job | None:
+        with self._transactions.write() as session:
+            _sweep(session, at)
+            oldest = select(JobRow.id).where(_waiting(at)).order_by(JobRow.created_at, JobRow.id).limit(1)
+            row = session.scalar(
+                update(JobRow)
+                .where(JobRow.id == oldest.with_for_update(skip_locked=True).scalar_subquery())
+                .values(worker=worker, placed_until=until)
+                .returning(JobRow)
+                .execution_options(synchronize_session=False, populate_existing=True)
+            )
+            return None if row is None else job_of(row)
+
+    def keep_placed(self, job_id: int, worker: str, until: datetime) -> bool:
+        with self._transactions.write() as session:
+            return _changed(session, and_(JobRow.id == job_id, _placed(worker)), placed_until=until)
+
+    def release(self, job_id: int, worker: str, at: datetime, *, how: str | None) -> Job | None:
+        with self._transactions.write() as session:
+            row = _row(session, job_id)
+            if row.worker != worker or not row.state.open:
+                return None
+            if row.state is JobState.QUEUED:
+                row.worker = row.placed_until = None
+            else:
+                _let_go(row, at, how=how, counted=how is not None)
+            session.flush()
+            return job_of(row)
+
+    def sweep(self, at: datetime) -> list[Job]:
+        with self._transactions.write() as session:
+            return _sweep(session, at)
 
     def heartbeat(self, job_id: int, worker: str, *, stage: str, progress: float, lease_s: float, at: datetime) -> bool:
         with self._transactions.write() as session:
@@ -85,19 +126,34 @@ class SqlJobRepository:
                 lease_until=at + timedelta(seconds=lease_s),
             )
 
+    def write_log(self, job_id: int, worker: str, attempt: int, log_tail: str) -> bool:
+        with self._transactions.write(durable=False) as session:
+            mine = and_(JobRow.id == job_id, JobRow.worker == worker, JobRow.attempts == attempt)
+            return _changed(session, mine, log_tail=log_tail[-MAX_LOG:])
+
+    def write_checkpoint(self, job_id: int, worker: str, values: Mapping[str, Any]) -> bool:
+        with self._transactions.write() as session:
+            row = _row(session, job_id)
+            if row.state is not JobState.RUNNING or row.worker != worker:
+                return False
+            row.checkpoint = {**(row.checkpoint or {}), **values}
+            return True
+
     def finish(
         self, job_id: int, worker: str, state: JobState, message: str, at: datetime, log_tail: str | None = None
     ) -> bool:
         if state.open or state is JobState.PUBLISHED:
-            raise JobError(f"a job ends as rejected, failed or cancelled, not as {state}; banks publish their own job")
+            raise JobError(
+                f"a job ends as done, rejected, failed or cancelled, not as {state}; banks publish their own job"
+            )
         with self._transactions.write() as session:
             return _changed(
                 session,
                 _held(job_id, worker),
                 state=state,
                 message=message,
-                log_tail=log_tail,
                 finished_at=at,
+                **({} if log_tail is None else {"log_tail": log_tail[-MAX_LOG:]}),
                 **RELEASED,
             )
 
@@ -108,13 +164,9 @@ class SqlJobRepository:
                 _held(job_id, worker),
                 state=JobState.QUEUED,
                 attempts=JobRow.attempts - (0 if counted else 1),
-                worker=None,
-                device=None,
-                lease_until=None,
                 heartbeat_at=at,
-                stage=None,
-                progress=0.0,
-                log_tail=log_tail,
+                **({} if log_tail is None else {"log_tail": log_tail[-MAX_LOG:]}),
+                **IDLE,
             )
 
     def requeue(self, job_id: int, at: datetime) -> Job:
@@ -125,7 +177,7 @@ class SqlJobRepository:
             row.state = JobState.QUEUED
             row.attempts, row.progress, row.cancel_requested = 0, 0.0, False
             row.worker = row.device = row.stage = row.message = row.log_tail = None
-            row.started_at = row.finished_at = row.heartbeat_at = row.lease_until = None
+            row.started_at = row.finished_at = row.heartbeat_at = row.lease_until = row.placed_until = None
             task = row.task_id
             try:
                 session.flush()
@@ -140,6 +192,7 @@ class SqlJobRepository:
             row = _row(session, job_id)
             if row.state is JobState.QUEUED:
                 row.state, row.finished_at, row.message = JobState.CANCELLED, at, "cancelled before it started"
+                row.placed_until = None
             elif row.state is JobState.RUNNING:
                 row.cancel_requested = True
             else:
@@ -233,6 +286,16 @@ def _abandoned(at: datetime) -> Any:
     return and_(JobRow.state == JobState.RUNNING, JobRow.lease_until <= at)
 
 
+def _waiting(at: datetime) -> Any:
+    """Queued, and no process on its way."""
+    free = or_(JobRow.placed_until.is_(None), JobRow.placed_until <= at)
+    return and_(JobRow.state == JobState.QUEUED, free)
+
+
+def _placed(worker: str) -> Any:
+    return and_(JobRow.state == JobState.QUEUED, JobRow.worker == worker)
+
+
 def _changed(session: Session, condition: Any, **values: Any) -> bool:
     """Whether the one job that meets the condition was there to change."""
     statement = update(JobRow).where(condition).values(**values).returning(JobRow.id)
@@ -240,22 +303,48 @@ def _changed(session: Session, condition: Any, **values: Any) -> bool:
 
 
 def _end_hopeless(session: Session, at: datetime) -> None:
-    """Abandoned jobs that nobody shall take up again."""
-    cancelled = and_(_abandoned(at), JobRow.cancel_requested.is_(True))
-    session.execute(
-        update(JobRow)
-        .where(cancelled)
-        .values(state=JobState.CANCELLED, message="cancelled; its worker had died", finished_at=at, **RELEASED)
-        .execution_options(synchronize_session=False)
-    )
-    session.execute(
-        update(JobRow)
-        .where(_abandoned(at), JobRow.attempts >= JobRow.max_attempts)
-        .values(
-            state=JobState.FAILED,
-            message="its worker died or hung in every attempt; see the worker's log, then `stream-ad jobs`",
-            finished_at=at,
-            **RELEASED,
-        )
-        .execution_options(synchronize_session=False)
-    )
+    """End abandoned jobs that nobody shall take up again."""
+    hopeless = or_(JobRow.cancel_requested.is_(True), JobRow.attempts >= JobRow.max_attempts)
+    for row in _locked(session, and_(_abandoned(at), hopeless)):
+        _let_go(row, at, how=None, counted=True)
+    session.flush()
+
+
+def _sweep(session: Session, at: datetime) -> list[Job]:
+    rows = _locked(session, _abandoned(at))
+    for row in rows:
+        _let_go(row, at, how=None, counted=True)
+    session.flush()
+    return [job_of(row) for row in rows]
+
+
+def _locked(session: Session, condition: Any) -> Sequence[JobRow]:
+    # what another session holds is being seen to
+    chosen = select(JobRow).where(condition).order_by(JobRow.id).with_for_update(skip_locked=True)
+    return session.scalars(chosen.execution_options(populate_existing=True)).all()
+
+
+def _let_go(row: JobRow, at: datetime, *, how: str | None, counted: bool) -> None:
+    """A running job whose worker is no more: queued again, or ended when nobody shall take it up again.
+
+    `how` the worker died, if that is known.
+    """
+    died = how or "its worker fell silent: dead, hung, or its machine is gone"
+    if how is not None:
+        row.log_tail = f"{row.log_tail or ''}\nattempt {row.attempts}: {how}".strip()[-MAX_LOG:]
+    if row.cancel_requested:
+        row.state, row.finished_at, row.message = JobState.CANCELLED, at, "cancelled; its worker had died"
+    elif counted and row.attempts >= row.max_attempts:
+        row.state, row.finished_at = JobState.FAILED, at
+        row.message = f"its worker died in each of {row.attempts} attempts; the last time {_first_line(died)}; see"
+        row.message += f" `stream-ad jobs logs {row.id}`"
+    else:
+        row.state, row.message = JobState.QUEUED, f"attempt {row.attempts}: {_first_line(died)}" if counted else None
+        row.attempts -= 0 if counted else 1
+        for name, value in IDLE.items():
+            setattr(row, name, value)
+    row.lease_until, row.cancel_requested = None, False
+
+
+def _first_line(how: str) -> str:
+    return how.partition("\n")[0]
