@@ -11,14 +11,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from stream_ad.domain.bank import MemoryBank
+from stream_ad.domain.decision import GateDecision
 from stream_ad.domain.evaluation import Evaluation, Half, TaskEvaluation
 from stream_ad.domain.images import ImageSet, split_hash
-from stream_ad.domain.job import JobKind, JobState
+from stream_ad.domain.job import JobState
 from stream_ad.domain.ports import Progress
 from stream_ad.domain.task import TaskId
 from stream_ad.errors import BankError, JobStopped
 from stream_ad.services.comparable import Comparable
-from stream_ad.services.gate import GateDecision, decide
+from stream_ad.services.gate import decide
 from stream_ad.services.heldout import check_apart, check_unmoved, heldout_of
 from stream_ad.services.work import Desk, Heldout, Outcome
 
@@ -82,14 +83,13 @@ def _bring_in(change: Change, desk: Desk, heldout: dict[TaskId, Heldout]) -> Out
     halves = {task: heldout[task].regression for task in candidate.entries}
     provenance = {**work.provenance, "heldout": {task: split_hash(half.ids) for task, half in halves.items()}}
     history = Comparable(storage.evaluations.all(Half.REGRESSION), provenance)
-    new = {job.task} if job.kind is JobKind.ADAPT else set()
-    old = {task: half for task, half in halves.items() if task in active.entries and task not in new}
+    old = {task: half for task, half in halves.items() if task in active.entries}
     before = history.of_version(active.version, old)
     if before is None:
         before = work.evaluate(active, old, progress)
     after = work.evaluate(candidate, halves, progress)
     progress("gate", 0, 1)
-    decision = decide(before, after, job.task, work.budgets, best_auroc=history.best_auroc(old))
+    decision = decide(job.kind, before, after, job.task, work.budgets, best_auroc=history.best_auroc(old))
     progress("gate", 1, 1)
     tests = {task: heldout[task].test for task in candidate.entries}
     tested = work.evaluate(candidate, tests, _as_stage("test", progress))
