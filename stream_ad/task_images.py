@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,15 +12,25 @@ from stream_ad.adapters.heldout import HeldoutFolder, read_heldout
 from stream_ad.adapters.image_folders import ImageFolder, find_pictures, try_pictures
 from stream_ad.adapters.masks import read_roi
 from stream_ad.domain.evaluation import Half
-from stream_ad.domain.images import ImageSet, Mask, Picture
+from stream_ad.domain.images import ImageSet, Joined, JoinedHeldout, Mask, Picture, Subset
 from stream_ad.domain.task import Task
 from stream_ad.errors import DataError, OverlappingSplits, TooFewImages
-from stream_ad.evaluation.splits import LabelledSet, check_disjoint, reserve, split_halves, synthetic_heldout
+from stream_ad.evaluation.splits import (
+    HeldoutSubset,
+    LabelledSet,
+    SyntheticHeldout,
+    check_disjoint,
+    reserve,
+    split_halves,
+    synthetic_heldout,
+)
 from stream_ad.services.work import Heldout, TaskImages
 
 #: fewer give no threshold that means anything (`services.learning`)
 MIN_LEARNED = 4
 MIN_APART = 2
+#: of a payload: folders that were added later, each as the first ones are named
+MORE = "more"
 #: pictures decoded before a job is queued: a few seconds of work
 MAX_TRIED = 100
 
@@ -40,12 +50,31 @@ class _Opened(NamedTuple):
     heldout: HeldoutFolder | None
 
 
-class _Divided(NamedTuple):
-    """What to learn from, and what to judge by."""
+class _Part(NamedTuple):
+    """What to learn from, and what to judge by, of the pictures that came at one time."""
 
     normals: ImageSet
     heldout: LabelledSet
+
+
+class _Divided(NamedTuple):
+    """All parts of a task."""
+
+    parts: Sequence[_Part]
     roi: Mask | None
+
+    @property
+    def normals(self) -> ImageSet:
+        return self.parts[0].normals if len(self.parts) == 1 else Joined([part.normals for part in self.parts])
+
+    @property
+    def heldout(self) -> LabelledSet:
+        return self.parts[0].heldout if len(self.parts) == 1 else JoinedHeldout([part.heldout for part in self.parts])
+
+    def half(self, half: Half) -> LabelledSet:
+        """Each part divided by itself, so that pictures that came earlier stay where they were."""
+        halves = [split_halves(part.heldout)[half] for part in self.parts]
+        return halves[0] if len(halves) == 1 else JoinedHeldout(halves)
 
 
 class TaskImageReader:
@@ -113,9 +142,31 @@ class TaskImageReader:
             summary += f", about {apart} of them kept apart to judge by, with painted defects"
         if roi is not None:
             read_roi(roi)
-        paths = {"images": images, "heldout": heldout, "roi": roi}
-        payload = {name: str(path.absolute()) if path is not None else None for name, path in paths.items()}
-        return Checked({**payload, **more}, summary)
+        return Checked({**_paths(images=images, heldout=heldout, roi=roi), **more}, summary)
+
+    def check_more(self, payload: Mapping[str, Any], *, images: Path, heldout: Path | None) -> Checked:
+        """Whether a known task can be learned again with these folders added; `payload`: what it was learned from.
+
+        Pictures that are known already do no harm: the job leaves them out.
+
+        Raises:
+            DataError: as `read`; or the folders are among the task's already.
+        """
+        more = _paths(images=images, heldout=heldout)
+        if any(more["images"] == part.get("images") for part in (payload, *payload.get(MORE, ()))):
+            raise DataError(
+                f"needed a folder of other pictures than those learned so far, got {images}, which is one of them; put"
+                " the new pictures into a folder of their own"
+            )
+        normals = self._open(images, heldout).normals
+        files = find_pictures(normals.folder)
+        try_pictures(files[:: -(-len(files) // MAX_TRIED)], **self._decoding)
+        summary = f"{len(files)} more pictures in {normals.folder}"
+        if heldout is not None:
+            summary += f", held-out ones in {heldout}"
+        elif apart := round(self._share * len(files)):
+            summary += f", about {apart} of them kept apart to judge by"
+        return Checked({**payload, MORE: [*payload.get(MORE, ()), more]}, summary)
 
     def _open(self, images: Path, heldout: Path | None) -> _Opened:
         options = {**self._decoding, "cache_mb": self._cache_mb}
@@ -123,36 +174,77 @@ class TaskImageReader:
 
     def _read(self, task: Task, payload: Mapping[str, Any]) -> tuple[TaskImages, LabelledSet]:
         divided = self._divide(task, payload, check=True)
-        halves = split_halves(divided.heldout)
-        heldout = Heldout(halves[Half.REGRESSION], halves[Half.TEST])
+        heldout = Heldout(divided.half(Half.REGRESSION), divided.half(Half.TEST))
         return TaskImages(divided.normals, heldout, divided.roi), divided.heldout
 
     def _divide(self, task: Task, payload: Mapping[str, Any], *, check: bool = False) -> _Divided:
-        paths = {name: Path(payload[name]) if payload.get(name) else None for name in ("images", "heldout", "roi")}
-        if paths["images"] is None:
-            raise DataError(f"the job of task {task.id!r} names no folder of images; add the task again")
-        roi = read_roi(paths["roi"]) if paths["roi"] else None
-        folder, given = self._open(paths["images"], paths["heldout"])
+        roi = read_roi(Path(payload["roi"])) if payload.get("roi") else None
+        parts = [self._first(task, payload, roi, check=check)]
+        for more in payload.get(MORE, ()):
+            parts.append(self._further(task, more, parts, roi))
+        return _Divided(parts, roi)
+
+    def _first(self, task: Task, payload: Mapping[str, Any], roi: Mask | None, *, check: bool) -> _Part:
+        """The pictures that a task came with."""
+        folder, given = self._open_named(task, payload)
         if given is None:
             if len(folder) < MIN_LEARNED + MIN_APART:
                 raise TooFewImages(task.id, MIN_LEARNED + MIN_APART, len(folder))
             normals, apart = reserve(folder, self._share, at_least=MIN_APART)
-            return _Divided(normals, synthetic_heldout(apart, seed=task.seed, per_image=self._per_image, roi=roi), roi)
+            return _Part(normals, self._painted(task, apart, roi))
         if check:
             check_disjoint(
-                {f"--images {folder.folder}": folder.named_ids, f"--heldout {paths['heldout']}": given.named_ids}
+                {f"--images {folder.folder}": folder.named_ids, f"--heldout {payload['heldout']}": given.named_ids}
             )
-        if any(given.defective):
-            return _Divided(folder, given, roi)
         # good ones alone cannot show that a defect is found
-        painted = synthetic_heldout(_Normals(given), seed=task.seed, per_image=self._per_image, roi=roi)
-        return _Divided(folder, painted, roi)
+        return _Part(folder, given if any(given.defective) else self._painted(task, _Normals(given), roi))
+
+    def _further(self, task: Task, more: Mapping[str, Any], parts: Sequence[_Part], roi: Mask | None) -> _Part:
+        """Pictures that were added later: those that are new, divided by themselves."""
+        folder, given = self._open_named(task, more)
+        known = {id for part in parts for id in (*part.normals.ids, *part.heldout.ids)}
+        held = _unknown(given, known) if given is not None else None
+        known |= set(held.ids) if held is not None else set()
+        new = Subset(folder, [place for place, id in enumerate(folder.ids) if id not in known])
+        if not len(new) and not (held is not None and len(held)):
+            raise DataError(
+                f"needed new pictures of task {task.id!r} in {folder.folder}, all {len(folder)} there are known"
+                " already; give a folder with others"
+            )
+        # judged as the first ones are: painted defects beside real ones would blur what a figure is of
+        painted = isinstance(parts[0].heldout, SyntheticHeldout)
+        if held is not None:
+            plain = painted and not any(held.defective)
+            return _Part(new, self._painted(task, _Normals(held), roi) if plain else held)
+        if not round(self._share * len(new)):
+            return _Part(new, HeldoutSubset(parts[0].heldout, []))
+        normals, apart = reserve(new, self._share, at_least=1)
+        return _Part(normals, self._painted(task, apart, roi, per_image=self._per_image if painted else 0))
+
+    def _painted(
+        self, task: Task, normals: ImageSet, roi: Mask | None, *, per_image: int | None = None
+    ) -> SyntheticHeldout:
+        count = self._per_image if per_image is None else per_image
+        return synthetic_heldout(normals, seed=task.seed, per_image=count, roi=roi)
+
+    def _open_named(self, task: Task, payload: Mapping[str, Any]) -> _Opened:
+        if not payload.get("images"):
+            raise DataError(f"the job of task {task.id!r} names no folder of images; add the task again")
+        return self._open(Path(payload["images"]), Path(payload["heldout"]) if payload.get("heldout") else None)
+
+
+def _paths(**paths: Path | None) -> dict[str, str | None]:
+    return {name: str(path.absolute()) if path is not None else None for name, path in paths.items()}
+
+
+def _unknown(heldout: LabelledSet, known: Collection[str]) -> HeldoutSubset:
+    return HeldoutSubset(heldout, [place for place, id in enumerate(heldout.ids) if id not in known])
 
 
 class _Normals:
     """A held-out set of good parts as an `ImageSet`."""
 
-    def __init__(self, heldout: HeldoutFolder) -> None:
+    def __init__(self, heldout: LabelledSet) -> None:
         self._heldout = heldout
 
     def __len__(self) -> int:
@@ -193,8 +285,8 @@ def _key(task: Task, payload: Mapping[str, Any]) -> str:
 def _signature(payload: Mapping[str, Any]) -> str:
     """Changes when a file comes, goes or is written in the folders that a payload names."""
     digest = hashlib.sha256()
-    for name in ("images", "heldout", "roi"):
-        path = Path(payload.get(name) or "/nonexistent")
+    named = [part.get(name) for part in (payload, *payload.get(MORE, ())) for name in ("images", "heldout", "roi")]
+    for path in (Path(name or "/nonexistent") for name in named):
         for file in [path] if path.is_file() else sorted(path.rglob("*")):
             status = file.lstat()  # a broken link is none of our business
             digest.update(f"{file} {status.st_size} {status.st_mtime_ns}\n".encode())

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, UInt8
@@ -89,6 +89,61 @@ class LabelledSet(HeldoutSet, Protocol):
     def kinds(self) -> Sequence[str]:
         """ "good", or the kind of defect."""
         ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Joined:
+    """Sets of pictures one after the other, as one."""
+
+    sets: Sequence[ImageSet]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.sets))
+
+    def __getitem__(self, index: int) -> Picture:
+        images, place = _place(self.sets, index)
+        return images[place]
+
+    @property
+    def ids(self) -> Sequence[str]:
+        return [id for images in self.sets for id in images.ids]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class JoinedHeldout:
+    """Held-out sets one after the other, as one `LabelledSet`."""
+
+    sets: Sequence[LabelledSet]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.sets))
+
+    def __getitem__(self, index: int) -> HeldoutImage:
+        images, place = _place(self.sets, index)
+        return images[place]
+
+    @property
+    def ids(self) -> Sequence[str]:
+        return [id for images in self.sets for id in images.ids]
+
+    @property
+    def kinds(self) -> Sequence[str]:
+        return [kind for images in self.sets for kind in images.kinds]
+
+    @property
+    def defective(self) -> Sequence[bool]:
+        return [bad for images in self.sets for bad in images.defective]
+
+
+Sets = TypeVar("Sets", ImageSet, LabelledSet)
+
+
+def _place(sets: Sequence[Sets], index: int) -> tuple[Sets, int]:
+    for images in sets:
+        if index < len(images):
+            return images, index
+        index -= len(images)
+    raise IndexError(index)
 
 
 def split_hash(ids: Sequence[str]) -> str:

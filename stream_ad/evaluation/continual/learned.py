@@ -12,7 +12,7 @@ from stream_ad.backbones.views import Views
 from stream_ad.detectors.base import Detector
 from stream_ad.detectors.registry import make_detector
 from stream_ad.domain.bank import BankEntry
-from stream_ad.domain.images import ImageSet, Picture, split_hash
+from stream_ad.domain.images import ImageSet, split_hash
 from stream_ad.domain.ports import EntryStore, Progress
 from stream_ad.domain.task import Task
 from stream_ad.evaluation.continual.ladder import PICTURES, Scales, measure_scales
@@ -38,27 +38,6 @@ class Learn(Protocol):
         seed: int = 0,
         progress: Progress,
     ) -> BankEntry: ...
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Joined:
-    """Sets of pictures one after the other, as one."""
-
-    sets: Sequence[ImageSet]
-
-    def __len__(self) -> int:
-        return sum(map(len, self.sets))
-
-    def __getitem__(self, index: int) -> Picture:
-        for images in self.sets:
-            if index < len(images):
-                return images[index]
-            index -= len(images)
-        raise IndexError(index)
-
-    @property
-    def ids(self) -> Sequence[str]:
-        return [id for images in self.sets for id in images.ids]
 
 
 @dataclass(slots=True)

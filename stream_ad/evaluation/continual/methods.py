@@ -14,11 +14,11 @@ import numpy as np
 import torch
 
 from stream_ad.domain.bank import BankEntry
-from stream_ad.domain.images import ImageSet, Subset
+from stream_ad.domain.images import ImageSet, Joined, Subset
 from stream_ad.domain.task import Task, TaskId
 from stream_ad.evaluation.continual.budget import rows_of, shrunk
 from stream_ad.evaluation.continual.ladder import Ladder, carried_over, climbed_down, rungs
-from stream_ad.evaluation.continual.learned import Joined, Learner
+from stream_ad.evaluation.continual.learned import Learner
 from stream_ad.evaluation.continual.shared import merge
 from stream_ad.evaluation.continual.variants import Family, Variant
 
