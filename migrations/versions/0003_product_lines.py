@@ -105,12 +105,40 @@ def upgrade() -> None:
         sa.Column("name", sa.String(64), nullable=False),
         sa.Column("holder", sa.Text(), nullable=False),
         sa.Column("until", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("beat", BIG, nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_leases")),
+    )
+    op.create_table(
+        "duties",
+        sa.Column("name", sa.String(64), nullable=False),
+        sa.Column("leader", sa.Text(), nullable=False),
+        sa.Column("started_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("ended_at", sa.DateTime(timezone=True)),
+        sa.Column("tries", sa.Integer(), nullable=False),
+        sa.Column("failed", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.Column("outcome", sa.Text()),
+        sa.Column("figures", sa.JSON(), server_default="{}", nullable=False),
+        sa.Column("good_at", sa.DateTime(timezone=True)),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_duties")),
+    )
+    op.create_table(
+        "drift",
+        sa.Column("task_id", sa.String(100), nullable=False),
+        sa.Column("entry_sha256", sa.String(64), nullable=False),
+        sa.Column("seen_until", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("windows", sa.Integer(), nullable=False),
+        sa.Column("first", sa.JSON(), nullable=False),
+        sa.Column("streaks", sa.JSON(), nullable=False),
+        sa.Column("latest", sa.JSON(), nullable=False),
+        sa.Column("calibrated", sa.Boolean(), nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["task_id"], ["tasks.id"], name=op.f("fk_drift_task_id_tasks")),
+        sa.PrimaryKeyConstraint("task_id", name=op.f("pk_drift")),
     )
 
 
 def downgrade() -> None:
-    for table in ("leases", "kept_images", "proposals", "feedback"):
+    for table in ("drift", "duties", "leases", "kept_images", "proposals", "feedback"):
         op.drop_table(table)
     op.drop_index("uq_jobs_open_kind", "jobs")
     # jobs that the older program does not know; what they published stays

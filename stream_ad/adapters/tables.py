@@ -462,13 +462,58 @@ class KeptImageRow(Base):
 
 
 class LeaseRow(Base):
-    """Who may do what only one may do, and until when: "scheduler"."""
+    """Who may do what only one may do: "scheduler"."""
 
     __tablename__ = "leases"
 
     name: Mapped[str] = mapped_column(String(64), primary_key=True)
     holder: Mapped[str] = mapped_column(FreeText)
+    #: by the holder's time of day, for people; a lease is over when `beat` stands still
     until: Mapped[datetime]
+    #: rises whenever the lease is taken or prolonged
+    beat: Mapped[int] = mapped_column(Serial)
+
+
+class DutyRow(Base):
+    """How a duty of the scheduler went the last time; begun and not ended: its leader died or lost the lease."""
+
+    __tablename__ = "duties"
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    leader: Mapped[str] = mapped_column(FreeText)
+    started_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+    #: how often in a row it was begun and not ended
+    tries: Mapped[int]
+    failed: Mapped[bool] = mapped_column(server_default=false())
+    #: what came of it, in a sentence
+    outcome: Mapped[str | None] = mapped_column(FreeText)
+    #: numbers of that, by name, for metrics
+    figures: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
+    good_at: Mapped[datetime | None]
+
+
+class DriftRow(Base):
+    """How far a task's results have been compared with those that came first; one entry at a time."""
+
+    __tablename__ = "drift"
+
+    task_id: Mapped[str] = mapped_column(ForeignKey("tasks.id"), primary_key=True)
+    #: the entry that gave these results; another one begins anew
+    entry_sha256: Mapped[str] = mapped_column(String(64))
+    #: results after this are still to be looked at
+    seen_until: Mapped[datetime]
+    #: windows compared
+    windows: Mapped[int]
+    #: scores and margins of the first window
+    first: Mapped[dict[str, Any]]
+    #: by signal, how many windows in a row it was there
+    streaks: Mapped[dict[str, Any]]
+    #: what the latest window gave
+    latest: Mapped[dict[str, Any]]
+    #: whether scores are compared with the calibration; not after a person said that they may differ
+    calibrated: Mapped[bool]
+    updated_at: Mapped[datetime]
 
 
 class AuditRow(Base):
