@@ -5,6 +5,7 @@ Nothing is opened or imported before it is needed, so a command that only reads 
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,14 +18,12 @@ from stream_ad import stream_parts
 from stream_ad.adapters.clock import SystemClock
 from stream_ad.config import Settings
 from stream_ad.domain.bank import BankEntry, MemoryBank
-from stream_ad.domain.evaluation import Evaluation, Half, TaskEvaluation
+from stream_ad.domain.evaluation import TaskEvaluation
 from stream_ad.domain.images import HeldoutSet, ImageSet, Mask
-from stream_ad.domain.job import Job, JobState
+from stream_ad.domain.job import Job
 from stream_ad.domain.ports import Progress, Sink, Source
 from stream_ad.domain.task import Task, TaskId
-from stream_ad.errors import StreamAdError
 from stream_ad.services.gate import GateBudgets
-from stream_ad.services.heldout import published_job
 from stream_ad.services.work import Outcome, Storage, TaskImages, Work
 
 if TYPE_CHECKING:
@@ -35,11 +34,14 @@ if TYPE_CHECKING:
     from stream_ad.detectors.base import Detector
     from stream_ad.evaluation.findings import ForgettingReport
     from stream_ad.inspection import BankModel
+    from stream_ad.report_parts import Reports
     from stream_ad.services.retention import Retention
     from stream_ad.services.scoring import Scorer
     from stream_ad.services.streaming import OnBatch, Stream
     from stream_ad.services.worker import Worker
     from stream_ad.task_images import Checked, TaskImageReader
+
+log = logging.getLogger(__name__)
 
 #: settings that change what a picture scores; figures are compared only when these are the same
 SCORING_SECTIONS = ("detector", "routing", "calibration", "heldout")
@@ -338,6 +340,13 @@ class App:
 
     # --- reports ----------------------------------------------------------------------------------
 
+    @property
+    def reports(self) -> "Reports":
+        """What makes reports of all that was measured."""
+        from stream_ad.report_parts import Reports
+
+        return Reports(self.settings, self.database, self.clock, self.task_images, self.scorer)
+
     def forgetting_report(
         self, *, first: int | None = None, last: int | None = None, pictures: bool = False
     ) -> "ForgettingReport":
@@ -345,49 +354,20 @@ class App:
 
         With `pictures`, examples are inspected again and drawn; that takes the backbone.
         """
-        from stream_ad.evaluation.report import Promise, forgetting_report
+        return self.reports.forgetting(first=first, last=last, pictures=pictures)
 
-        def chosen(half: Half) -> list[Evaluation]:
-            # which pictures were held out differs with every new task; it is for comparing, not for reading
-            return [
-                replace(evaluation, provenance={k: v for k, v in evaluation.provenance.items() if k != "heldout"})
-                for evaluation in self.database.evaluations.all(half)
-                if (first or 0) <= evaluation.bank_version <= (last if last is not None else evaluation.bank_version)
-            ]
+    def write_report(self, job_id: int | None = None, *, pictures: bool | None = None) -> Sequence[Path]:
+        """Write reports into the folder of reports, as settings say: after a job its own too. The files written.
 
-        bank = self.database.banks.load()
-        evaluations = {half: chosen(half) for half in Half}
-        report = forgetting_report(
-            evaluations[Half.TEST],
-            evaluations[Half.REGRESSION],
-            made_at=self.clock.now(),
-            promises={entry.task.id: Promise.of(entry) for entry in bank},
-            reasons={
-                job.id: (job.message or "").partition(": ")[2]
-                for job in self.database.jobs.all()
-                if job.state is JobState.REJECTED
-            },
-            active_version=bank.version,
-            max_forgetting=self.settings.gate.max_forgetting,
-        )
-        return self._with_pictures(report, evaluations[report.half]) if pictures else report
-
-    def _with_pictures(self, report: "ForgettingReport", evaluations: Sequence[Evaluation]) -> "ForgettingReport":
-        from stream_ad.report_pictures import with_pictures
-
-        measured = {e.bank_version: e.tasks for e in evaluations if e.published}  # the later one counts
-        if report.version is None:
-            return report
-
-        def heldout(task: TaskId) -> HeldoutSet:
-            payload = published_job(task, self.database.jobs).payload
-            return self.task_images.heldout(self.database.tasks.get(task), payload)
-
+        With pictures where the backbone is loaded already, unless told. A report that cannot be made is logged and
+        never raised: what it tells of has happened, and whoever asked has other things to do.
+        """
         try:
-            scorer = self.scorer(self.database.banks.load(report.version))
-        except StreamAdError as error:  # the report needs no weights, its pictures do
-            return replace(report, notes=(*report.notes, f"No example pictures: {error}."))
-        return with_pictures(report, measured[report.version], heldout, scorer)
+            loaded = "backbone" in self.__dict__
+            return self.reports.write(job_id, pictures=loaded if pictures is None else pictures)
+        except Exception:
+            log.exception("no report was written")
+            return []
 
 
 def code_version() -> str:

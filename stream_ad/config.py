@@ -135,6 +135,11 @@ class Jobs(Section):
     poll_s: Seconds = 1.0
 
 
+class Reports(Section):
+    write: bool = True
+    keep: Count = 100
+
+
 class Stream(Section):
     source: Literal["folder", "kafka"] = "folder"
     folder: Path = Path("inbox")
@@ -299,6 +304,7 @@ class Settings(BaseSettings):
     heldout: Heldout = Heldout()
     gate: Gate = Gate()
     jobs: Jobs = Jobs()
+    reports: Reports = Reports()
     stream: Stream = Stream()
     retention: Retention = Retention()
     kafka: Kafka = Kafka()
@@ -333,6 +339,10 @@ class Settings(BaseSettings):
     @property
     def overlays_dir(self) -> Path:
         return self.data_dir / "overlays"
+
+    @property
+    def reports_dir(self) -> Path:
+        return self.data_dir / "reports"
 
     @property
     def inbox(self) -> Path:
