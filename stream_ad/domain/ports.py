@@ -12,7 +12,7 @@ from stream_ad.domain.evaluation import Evaluation, Half
 from stream_ad.domain.job import Ended, Job, JobKind, JobState
 from stream_ad.domain.message import DeadLetter, OutboxMessage, Place, Record, Standing
 from stream_ad.domain.result import InspectionResult
-from stream_ad.domain.task import Task
+from stream_ad.domain.task import Task, TaskId
 
 
 @runtime_checkable
@@ -136,10 +136,27 @@ class EntryStore(Protocol):
 @runtime_checkable
 class TaskRepository(Protocol):
     def add(self, task: Task, kind: JobKind, payload: Mapping[str, Any], at: datetime) -> Job:
-        """Task and queued job in one transaction.
+        """Task and queued job in one transaction. A name is free again when the active bank has no such task.
 
         Raises:
-            TaskExists: there is a task of that name.
+            TaskExists: the active bank has a task of that name, or an open job makes one.
+        """
+        ...
+
+    def queue(
+        self,
+        task: TaskId | None,
+        kind: JobKind,
+        payload: Mapping[str, Any],
+        at: datetime,
+        *,
+        feedback: Sequence[int] = (),
+    ) -> Job:
+        """A job about a task that is there, or (None) about all; it takes that feedback on itself.
+
+        Raises:
+            UnknownTask: there is no such task.
+            JobError: the task has an open job already; or one of this kind is open, where it is about all.
         """
         ...
 
@@ -149,6 +166,10 @@ class TaskRepository(Protocol):
 
     def all(self) -> list[Task]:
         """Every task, by name."""
+        ...
+
+    def retired(self) -> frozenset[TaskId]:
+        """Tasks that a person left out of the bank."""
         ...
 
 

@@ -13,6 +13,7 @@ from stream_ad.adapters.database import Transactions
 from stream_ad.adapters.repositories.audit import write_audit
 from stream_ad.adapters.repositories.evaluations import save_evaluation
 from stream_ad.adapters.repositories.jobs import end_as_published
+from stream_ad.adapters.repositories.tasks import follow, revive
 from stream_ad.adapters.tables import ActiveBankRow, BankEntryRow, BankVersionRow, EntryRow
 from stream_ad.domain.bank import MemoryBank
 from stream_ad.domain.evaluation import Evaluation
@@ -93,6 +94,7 @@ class SqlBankRepository:
             session.flush()
             _add_entries(session, bank, at)
             end_as_published(session, job, worker, version=bank.version, message=message, at=at)
+            follow(session, job, bank)
             for evaluation in evaluations:
                 save_evaluation(session, dataclasses.replace(evaluation, published=True))
             _activate(session, active, bank.version)
@@ -107,6 +109,7 @@ class SqlBankRepository:
             _published(session, version)
             before = active.version
             _activate(session, active, version)
+            revive(session, version)
             write_audit(
                 session, at=at, who=who, action="use", subject=f"bank {version}", reason=reason,
                 details={"before": before},
