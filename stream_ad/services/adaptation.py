@@ -7,19 +7,16 @@ takes that.
 
 import logging
 import math
-from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import PurePath
-from typing import Any
 
 from stream_ad.domain.bank import BankEntry
-from stream_ad.domain.evaluation import Half, TaskEvaluation
-from stream_ad.domain.images import ImageSet, Subset, split_hash
+from stream_ad.domain.evaluation import TaskEvaluation
+from stream_ad.domain.images import ImageSet, Subset
 from stream_ad.domain.product import Named
-from stream_ad.domain.task import Task
 from stream_ad.services.heldout import check_disjoint
+from stream_ad.services.once_learned import entry_of
 from stream_ad.services.publishing import Change, Evaluations
-from stream_ad.services.work import Desk, TaskImages
+from stream_ad.services.work import Desk
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +37,7 @@ def learn_task(desk: Desk) -> Change:
     images = desk.work.read(task, job.payload)
     check_disjoint(task.id, images)
     progress("read", 1, 1)
-    entry = _entry(task, images, job.payload, desk)
+    entry = entry_of(task, images, job.payload, desk)
     progress("calibrate", 1, 1)
     remark = suspects_remark(entry, images.normals)
     if remark:
@@ -56,14 +53,6 @@ def learn_task(desk: Desk) -> Change:
         learned=images.normals,
         remarks=(remark,) if remark else (),
     )
-
-
-def _entry(task: Task, images: TaskImages, payload: Mapping[str, Any], desk: Desk) -> BankEntry:
-    """The stored entry of these pictures."""
-    entry = desk.work.learn(task, images, payload, desk.progress)
-    halves = {Half.REGRESSION: images.heldout.regression, Half.TEST: images.heldout.test}
-    splits = {half.value: split_hash(pictures.ids) for half, pictures in halves.items()}
-    return desk.storage.entries.put(replace(entry, splits={**entry.splits, **splits}))
 
 
 def _about(entry: BankEntry, new: TaskEvaluation) -> list[str]:

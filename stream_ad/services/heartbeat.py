@@ -1,7 +1,8 @@
 """Keeps the lease of a running job alive, and stops the work when the job is no longer ours.
 
 The lease is prolonged by a thread of its own, because one step of learning may be silent for longer than a lease. The
-work itself hears of it when it next tells its progress.
+work itself hears of it when it next tells its progress. One that tells nothing for very long is taken for hung: its
+lease is let go, so that the job can be done elsewhere. The same thread writes the job's log to its row.
 """
 
 import logging
@@ -12,6 +13,7 @@ from types import TracebackType
 from stream_ad.domain.job import Job, JobState
 from stream_ad.domain.ports import Clock, JobRepository, Progress
 from stream_ad.errors import JobStopped, StreamAdError
+from stream_ad.services.job_log import JobLog
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +28,11 @@ STAGES = {
     "publish": (0.98, 1.0),
 }
 
+#: how often the thread looks for new lines of the log, seconds
+TICK_S = 1.0
+#: longest time between two heartbeats, so that `jobs show` follows the work
+BEAT_S = 5.0
+
 
 class Why(StrEnum):
     """Why a job must not go on."""
@@ -33,6 +40,7 @@ class Why(StrEnum):
     CANCELLED = "somebody asked to cancel it"
     LOST = "another worker has it by now"
     STOPPING = "its worker is stopping"
+    HUNG = "it made no progress for too long"
 
 
 class Heartbeat:
@@ -50,14 +58,18 @@ class Heartbeat:
         clock: Clock,
         *,
         lease_s: float = 60.0,
+        silent_s: float = 3600.0,
         stopping: threading.Event | None = None,
         listener: Progress | None = None,
+        kept: JobLog | None = None,
     ) -> None:
+        """`silent_s`: a job that tells no progress for so long is taken for hung."""
         self.job, self.worker = job, worker
         self.why: Why | None = None
         self._jobs, self._clock, self._lease_s = jobs, clock, lease_s
         self._stopping = stopping or threading.Event()
-        self._listener = listener
+        self._listener, self._kept = listener, kept
+        self._silent_s, self._told_at = silent_s, clock.elapsed()
         self._stage, self._share = "read", 0.0
         self._failure: BaseException | None = None
         self._ended = threading.Event()
@@ -79,6 +91,7 @@ class Heartbeat:
         Raises:
             JobStopped: the job must not go on.
         """
+        self._told_at = self._clock.elapsed()
         start, end = STAGES.get(stage, (self._share, self._share))
         self._stage = stage
         # never backwards: a stage that runs once more, after a lost race to publish, does not shrink the bar
@@ -97,13 +110,35 @@ class Heartbeat:
             raise JobStopped(f"job {self.job.id} of {self.job.about} stopped: {self.why}")
 
     def _beat(self) -> None:
+        # often enough that two misses lose nothing
+        every_s, waited_s = min(self._lease_s / 4, BEAT_S), 0.0
+        step_s = min(every_s, TICK_S)
         try:
-            # often enough that two misses lose nothing, and that `jobs show` follows the work
-            while not self._ended.wait(min(self._lease_s / 4, 5.0)):
+            while not self._ended.wait(step_s):
+                waited_s += step_s
+                self.write_log()
+                if waited_s < every_s:
+                    continue
+                waited_s = 0.0
+                silent_s = self._clock.elapsed() - self._told_at
+                if silent_s > self._silent_s:
+                    self.why = Why.HUNG
+                    log.error("job %s told no progress for %.0f s; its lease is let go", self.job.id, silent_s)
+                    self.write_log()
+                    return
                 if not self._prolonged():
                     return
         except BaseException as error:  # handed to the work, which is stopped by it
             self._failure = error
+
+    def write_log(self) -> None:
+        """Write the job's log to its row, if there is something new; a failure is no harm."""
+        if self._kept is None:
+            return
+        try:
+            self._kept.flush_to(lambda text: self._jobs.write_log(self.job.id, self.worker, self.job.attempts, text))
+        except StreamAdError as error:
+            log.debug("job %s: its log was not written: %s", self.job.id, error)
 
     def _prolonged(self) -> bool:
         try:
