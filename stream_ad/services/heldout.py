@@ -1,10 +1,12 @@
 """The held-out pictures of every task, by which banks are judged: found again, and kept apart from what is learned."""
 
+from collections.abc import Callable
+
 from stream_ad.domain.bank import BankEntry
 from stream_ad.domain.evaluation import Half
 from stream_ad.domain.images import ImageSet, split_hash
 from stream_ad.domain.job import Job, JobKind, JobState
-from stream_ad.domain.ports import JobRepository
+from stream_ad.domain.ports import BankRepository, JobRepository
 from stream_ad.domain.task import TaskId
 from stream_ad.errors import DataError, OverlappingSplits, StreamAdError
 from stream_ad.services.work import Heldout, Storage, TaskImages, Work
@@ -12,13 +14,13 @@ from stream_ad.services.work import Heldout, Storage, TaskImages, Work
 LEARNS = (JobKind.ADAPT, JobKind.READAPT)
 
 
-def heldout_of(task: TaskId, storage: Storage, work: Work) -> Heldout:
-    """The held-out pictures of a task of the bank, from where its own job read them.
+def heldout_of(task: TaskId, storage: Storage, work: Work, version: int | None = None) -> Heldout:
+    """The held-out pictures of a task of a bank (None: the active one), from where its own job read them.
 
     Raises:
         DataError: they cannot be read any more.
     """
-    job = published_job(task, storage.jobs)
+    job = learning_job(task, storage.jobs, storage.banks, version)
     try:
         heldout = work.read(storage.tasks.get(task), job.payload).heldout
         if len(heldout.regression.ids) == 0:
@@ -31,14 +33,35 @@ def heldout_of(task: TaskId, storage: Storage, work: Work) -> Heldout:
     return heldout
 
 
+def learning_job(task: TaskId, jobs: JobRepository, banks: BankRepository, version: int | None = None) -> Job:
+    """The job that learned this task as a bank (None: the active one) has it; its payload names the task's pictures.
+
+    Not the newest one: after a rollback the bank may hold what an earlier job learned.
+
+    Raises:
+        DataError: there is none.
+    """
+    parents = {row["version"]: row["parent"] for row in banks.versions()}
+    at: int | None = banks.active_version() if version is None else version
+    lineage = set()
+    while at:
+        lineage.add(at)
+        at = parents.get(at)
+    return _newest(task, jobs, lambda job: job.bank_version in lineage)
+
+
 def published_job(task: TaskId, jobs: JobRepository) -> Job:
     """The newest job that learned this task for a bank; its payload names the task's pictures.
 
     Raises:
         DataError: there is none.
     """
+    return _newest(task, jobs, lambda job: True)
+
+
+def _newest(task: TaskId, jobs: JobRepository, chosen: Callable[[Job], bool]) -> Job:
     for job in jobs.all():  # newest first
-        if job.task == task and job.kind in LEARNS and job.state is JobState.PUBLISHED:
+        if job.task == task and job.kind in LEARNS and job.state is JobState.PUBLISHED and chosen(job):
             return job
     raise DataError(f"the bank has task {task!r}, but no published job says where its held-out pictures are")
 
