@@ -13,6 +13,7 @@ StreamAdError
 ├── UnknownTask            no task of that name
 ├── JobError               a job is not in a state that allows this
 │   └── JobStopped         the job must not go on: cancelled, given back, or another worker's by now
+├── LeadershipLost         what only the leading scheduler may do must stop: another leads by now
 ├── DatabaseError          the database is missing, unreachable or of another revision
 └── Unavailable            a broker, store or database is away; retried, offsets stay uncommitted
 
@@ -76,6 +77,10 @@ class JobError(StreamAdError):
 
 
 class JobStopped(JobError):
+    pass
+
+
+class LeadershipLost(StreamAdError):
     pass
 
 

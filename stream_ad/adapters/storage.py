@@ -10,9 +10,12 @@ from stream_ad.adapters.database import Transactions, open_database
 from stream_ad.adapters.repositories import (
     SqlAuditRepository,
     SqlBankRepository,
+    SqlDriftRepository,
+    SqlDutyRepository,
     SqlEvaluationRepository,
     SqlFileLedger,
     SqlJobRepository,
+    SqlLeaseRepository,
     SqlResultRepository,
     SqlTaskRepository,
 )
@@ -39,6 +42,9 @@ class Database:
         self.results = SqlResultRepository(transactions)
         self.files = SqlFileLedger(transactions)
         self.audit = SqlAuditRepository(transactions)
+        self.leases = SqlLeaseRepository(transactions)
+        self.duties = SqlDutyRepository(transactions)
+        self.drift = SqlDriftRepository(transactions)
 
     def close(self) -> None:
         self.results.close()
