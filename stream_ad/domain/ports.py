@@ -3,7 +3,7 @@
 Every method of a repository is one transaction. All are runtime-checkable, because the test run checks signatures.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol, runtime_checkable
 
@@ -337,6 +337,10 @@ class EvaluationRepository(Protocol):
 
     def all(self, half: Half) -> list[Evaluation]:
         """Oldest first, rejected candidates included (`published` tells)."""
+        ...
+
+    def thin(self, bank_version: int, keep: Collection[int | None]) -> None:
+        """Forget the single pictures, not the figures, of a published bank's evaluations by other jobs than these."""
         ...
 
 

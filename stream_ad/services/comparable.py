@@ -30,7 +30,9 @@ class Comparable:
         if not tasks:
             return {}
         for evaluation in reversed(self._evaluations):
-            if evaluation.bank_version == version and all(self._same_pictures(evaluation, task) for task in tasks):
+            if evaluation.bank_version == version and all(
+                self._same_pictures(evaluation, task) and evaluation.tasks[task].outcomes for task in tasks
+            ):
                 return {task: evaluation.tasks[task] for task in tasks}
         return None
 

@@ -76,7 +76,7 @@ def _bring_in(change: Change, desk: Desk, heldout: dict[TaskId, Heldout]) -> Out
     candidate = change.apply(active, storage.banks.next_version())
     for task in candidate.entries:
         if task not in heldout:
-            heldout[task] = heldout_of(task, storage, work)
+            heldout[task] = heldout_of(task, storage, work, active.version)
             check_unmoved(active.entries[task], heldout[task])
         if change.learned is not None and task not in change.heldout:
             check_apart(job.about, change.learned, task, heldout[task])
@@ -92,7 +92,7 @@ def _bring_in(change: Change, desk: Desk, heldout: dict[TaskId, Heldout]) -> Out
     decision = decide(job.kind, before, after, job.task, work.budgets, best_auroc=history.best_auroc(old))
     progress("gate", 1, 1)
     tests = {task: heldout[task].test for task in candidate.entries}
-    tested = work.evaluate(candidate, tests, _as_stage("test", progress))
+    tested = work.evaluate(candidate, tests, as_stage("test", progress))
 
     def measured(half: Half, tasks: Evaluations, hashes: Mapping[TaskId, str]) -> Evaluation:
         return Evaluation(
@@ -145,7 +145,8 @@ def _reject(
     return Outcome(JobState.REJECTED, message)
 
 
-def _as_stage(stage: str, progress: Progress) -> Progress:
+def as_stage(stage: str, progress: Progress) -> Progress:
+    """Progress told under one name, whatever the stage names itself."""
     fixed = stage
 
     def told(stage: str, done: int, total: int) -> None:

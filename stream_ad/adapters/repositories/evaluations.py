@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from sqlalchemy import delete, insert, select
@@ -51,6 +51,15 @@ class SqlEvaluationRepository:
                     select(EvaluationRow).where(EvaluationRow.half == half).order_by(EvaluationRow.id)
                 )
             ]
+
+    def thin(self, bank_version: int, keep: Collection[int | None]) -> None:
+        others = select(EvaluationRow.id).where(
+            EvaluationRow.bank_version == bank_version,
+            EvaluationRow.published.is_(True),
+            EvaluationRow.job_id.not_in([job for job in keep if job is not None]),
+        )
+        with self._transactions.write() as session:
+            session.execute(delete(ImageOutcomeRow).where(ImageOutcomeRow.evaluation_id.in_(others)))
 
 
 def save_evaluation(session: Session, evaluation: Evaluation) -> None:

@@ -178,13 +178,7 @@ class SqlJobRepository:
             row.attempts, row.progress, row.cancel_requested = 0, 0.0, False
             row.worker = row.device = row.stage = row.message = row.log_tail = None
             row.started_at = row.finished_at = row.heartbeat_at = row.lease_until = row.placed_until = None
-            task = row.task_id
-            try:
-                session.flush()
-            except IntegrityError as error:
-                raise JobError(
-                    f"task {task!r} has another open job already; wait for it or cancel it: see `stream-ad jobs list`"
-                ) from error
+            _flush_open(session, row)
             return job_of(row)
 
     def cancel(self, job_id: int, at: datetime) -> Job:
@@ -276,6 +270,15 @@ def _row(session: Session, job_id: int, *, lock: bool = True) -> JobRow:
     if row is None:
         raise JobError(f"there is no job {job_id}; see `stream-ad jobs list`")
     return row
+
+
+def _flush_open(session: Session, row: JobRow) -> None:
+    """Write a job that is open now. Raises: JobError: there is another one, of its task or of its kind for all."""
+    about = f"task {row.task_id!r} has another open job" if row.task_id else f"another {row.kind} job is open"
+    try:
+        session.flush()
+    except IntegrityError as error:
+        raise JobError(f"{about} already; wait for it or cancel it: see `stream-ad jobs list`") from error
 
 
 def _held(job_id: int, worker: str) -> Any:
