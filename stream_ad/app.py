@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stream_ad import stream_parts
+from stream_ad import job_parts, stream_parts
 from stream_ad.adapters.clock import SystemClock
 from stream_ad.config import Settings
 from stream_ad.domain.bank import BankEntry, MemoryBank
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from stream_ad.evaluation.findings import ForgettingReport
     from stream_ad.inspection import BankModel
     from stream_ad.report_parts import Reports
+    from stream_ad.services.placing import Placing
     from stream_ad.services.retention import Retention
     from stream_ad.services.scoring import Scorer
     from stream_ad.services.streaming import OnBatch, Stream
@@ -248,21 +249,53 @@ class App:
             **({"caveat": self.backbone.caveat} if self.backbone.caveat else {}),
         }
 
+    def placing(
+        self,
+        config: Path | None = None,
+        *,
+        watch: Callable[[Job], Progress] | None = None,
+        ended: Callable[[Job], None] | None = None,
+        show: Callable[[str], None] | None = None,
+    ) -> "Placing":
+        """A worker that does jobs in processes of their own; these read the same `config`, the same environment.
+
+        `show` is given every line that they write.
+
+        Raises:
+            ConfigError: the settings name an executor that is not installed.
+        """
+        from stream_ad.services.placing import Placing
+
+        jobs = self.settings.jobs
+        return Placing(
+            self.database.jobs,
+            job_parts.executor(self.settings, config, show),
+            self.clock,
+            lease_s=jobs.lease_s,
+            poll_s=jobs.poll_s,
+            silent_s=jobs.silent_s,
+            watch=watch,
+            ended=ended,
+        )
+
     def worker(
         self,
         *,
+        name: str | None = None,
         watch: Callable[[Job], Progress] | None = None,
         ended: Callable[[Job, Outcome], None] | None = None,
     ) -> "Worker":
-        """A worker with the backbone loaded, so that wrong weights show before a job is taken."""
+        """A worker in this process, with the backbone loaded, so that wrong weights show before a job is taken."""
         from stream_ad.services.worker import Worker
 
         return Worker(
             self.storage,
             self.work(),
             self.clock,
+            name=name,
             device=str(self.backbone.device),
             lease_s=self.settings.jobs.lease_s,
+            silent_s=self.settings.jobs.silent_s,
             poll_s=self.settings.jobs.poll_s,
             watch=watch,
             ended=ended,

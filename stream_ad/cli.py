@@ -17,6 +17,7 @@ from stream_ad.commands.common import ERROR, SESSION, ConfigOption, Session, err
 from stream_ad.commands.demo import demo
 from stream_ad.commands.dlq import dlq
 from stream_ad.commands.doctor import doctor
+from stream_ad.commands.job import job
 from stream_ad.commands.jobs import jobs, worker
 from stream_ad.commands.report import report
 from stream_ad.commands.retention import retention
@@ -66,6 +67,7 @@ cli.command(rich_help_panel=SET_UP)(demo)
 cli.command("add-task", rich_help_panel=TEACH)(tasks.add_task)
 cli.add_typer(tasks.tasks, name="tasks", rich_help_panel=TEACH)
 cli.add_typer(jobs, name="jobs", rich_help_panel=TEACH)
+cli.add_typer(job, name="job", rich_help_panel=TEACH)
 cli.command(rich_help_panel=TEACH)(worker)
 cli.add_typer(bank, name="bank", rich_help_panel=TEACH)
 cli.command(rich_help_panel=INSPECT)(score)

@@ -12,9 +12,10 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from zoneinfo import available_timezones
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from stream_ad.errors import ConfigError
@@ -133,6 +134,9 @@ class Jobs(Section):
     lease_s: Annotated[float, Field(ge=1)] = 60.0
     max_attempts: Count = 3
     poll_s: Seconds = 1.0
+    silent_s: Seconds = 3600.0
+    executor: Literal["local", "ray"] = "local"
+    slots: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
 
 
 class Reports(Section):
@@ -187,6 +191,37 @@ class Retention(Section):
     dead_letters_mb: Positive | None = None
 
 
+def _zone_exists(name: str) -> str:
+    if name not in available_timezones():
+        raise ValueError("there is no such zone")
+    return name
+
+
+#: five fields of cron, or an interval; `adapters.schedules` reads them
+Schedule = Annotated[str, Field(pattern=r"^(\S+ \S+ \S+ \S+ \S+|every [1-9]\d* ?(s|min|h|d))$")]
+
+
+class Scheduler(Section):
+    """A duty whose schedule is null is never done."""
+
+    lease_s: Annotated[float, Field(ge=1)] = 15.0
+    timezone: Annotated[Text, AfterValidator(_zone_exists)] | None = None
+    discovery: Schedule | None = "every 15 min"
+    evaluation: Schedule | None = "30 3 * * *"
+    drift: Schedule | None = "every 1 h"
+    sweep: Schedule | None = "every 30 s"
+    retention: Schedule | None = "every 10 min"
+    verification: Schedule | None = "0 4 * * 6"
+    report: Schedule | None = "0 6 * * *"
+
+
+class Drift(Section):
+    window: Annotated[int, Field(ge=50)] = 200
+    windows_in_a_row: Count = 2
+    error_rate: Rate = 0.01
+    defective: Annotated[float, Field(ge=0, le=0.5)] = 0.1
+
+
 class Kafka(Section):
     bootstrap: Text = "127.0.0.1:9092"
     topic: Text = "stream-ad.images"
@@ -239,6 +274,7 @@ class Kafka(Section):
 class Ops(Section):
     listen: Text | None = None
     worker_listen: Text | None = None
+    scheduler_listen: Text | None = None
     log: Literal["text", "json"] = "text"
     stuck_s: Seconds = 120.0
     database_timeout_s: Seconds = 2.0
@@ -307,6 +343,8 @@ class Settings(BaseSettings):
     reports: Reports = Reports()
     stream: Stream = Stream()
     retention: Retention = Retention()
+    scheduler: Scheduler = Scheduler()
+    drift: Drift = Drift()
     kafka: Kafka = Kafka()
     mqtt: Mqtt = Mqtt()
     webhook: Webhook = Webhook()

@@ -279,14 +279,14 @@ class StreamMetrics(Collector):
 
 @runtime_checkable
 class WatchedWorker(Protocol):
-    """`services.worker.Worker`."""
+    """`services.placing.Placing`."""
 
     @property
     def busy_since(self) -> datetime | None: ...
 
 
 class WorkerMetrics(Collector):
-    """Of one worker, and of the queue that all workers share. Call `ended` while the worker still is at the job."""
+    """Of one worker, and of the queue that all workers share."""
 
     def __init__(
         self, registry: CollectorRegistry, clock: Clock, *, count_jobs: Callable[[], Mapping[JobState, int]]
@@ -306,8 +306,9 @@ class WorkerMetrics(Collector):
         """Tell of this worker from now on."""
         self._watched = worker
 
-    def ended(self, state: JobState) -> None:
-        self._seconds.labels(state).observe(self._busy_s())
+    def ended(self, state: JobState, seconds: float | None = None) -> None:
+        """A job ended, after so many seconds; None: since it was taken."""
+        self._seconds.labels(state).observe(self._busy_s() if seconds is None else seconds)
 
     def _busy_s(self) -> float:
         since = self._watched.busy_since if self._watched else None

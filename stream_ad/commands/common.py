@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import IO, Annotated
 
 import typer
 from rich.console import Console
@@ -107,17 +107,17 @@ def text(value: object) -> str:
     return str(value)
 
 
-def log_to_terminal(console: Console | None = None) -> None:
-    """Show this package's log on stderr."""
+def log_to_terminal(console: Console | None = None, stream: IO[str] | None = None) -> None:
+    """Show this package's log on stderr, or as plain lines in `stream`."""
     logger = logging.getLogger("stream_ad")
     logger.setLevel(logging.INFO)
     logger.propagate = False  # a library that logs gives the root a handler, and every line would come twice
     if not logger.handlers:
         console = console or err()
-        if console.is_terminal:
+        if stream is None and console.is_terminal:
             logger.addHandler(RichHandler(console=console, show_path=False, markup=False, log_time_format="%X"))
         else:  # a file or a service's journal: one line per message
-            handler = logging.StreamHandler()
+            handler = logging.StreamHandler(stream)
             handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
             logger.addHandler(handler)
 

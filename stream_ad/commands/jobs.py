@@ -1,18 +1,19 @@
 """`stream-ad jobs ...` and `stream-ad worker`: the queue, and who works on it."""
 
 import signal
+import sys
 import threading
 from contextlib import nullcontext
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from stream_ad.commands.common import (
     ALL_OK,
     COLOURS,
     ConfigOption,
     coloured,
+    config_path,
     err,
     job_bar,
     open_app,
@@ -22,9 +23,14 @@ from stream_ad.commands.common import (
 )
 from stream_ad.commands.operations import operating_worker, say, start_log
 from stream_ad.domain.job import Job, JobState
-from stream_ad.services.work import Outcome
+from stream_ad.services.job_log import new_lines
 
-jobs = typer.Typer(no_args_is_help=True, help="Learning jobs: list them, look into one, cancel it, run it again.")
+jobs = typer.Typer(
+    no_args_is_help=True, help="Learning jobs: list them, look into one, follow it, cancel it, run it again."
+)
+
+#: how often `logs --follow` looks
+FOLLOW_S = 1.0
 
 JobNumber = Annotated[int, typer.Argument(metavar="JOB", help="Number of the job, as `stream-ad jobs list` shows it.")]
 
@@ -56,13 +62,15 @@ def list_jobs(
 
 @jobs.command()
 def show(job_id: JobNumber, config: ConfigOption = None) -> None:
-    """Everything about one job, with the end of its log if it failed."""
-    job = open_app(config).database.jobs.get(job_id)
+    """Everything about one job."""
+    app = open_app(config)
+    job = app.database.jobs.get(job_id)
+    placed = job.state is JobState.QUEUED and job.worker and job.placed_until and job.placed_until > app.clock.now()
     fields = {
         "job": job.id,
         "kind": job.kind,
         "task": job.task,
-        "state": job.state,
+        "state": "queued, a process for it is starting" if placed else job.state,
         "message": job.message,
         "done": _done(job),
         "attempts": f"{job.attempts} of {job.max_attempts}",
@@ -77,7 +85,38 @@ def show(job_id: JobNumber, config: ConfigOption = None) -> None:
     }
     out().print(table("", "", rows=list(fields.items())))
     if job.log_tail:
-        out().print("\nlog:\n" + escape(job.log_tail))
+        out().print(f"\nits log: stream-ad jobs logs {job.id}")
+
+
+@jobs.command()
+def logs(
+    job_id: JobNumber,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on with what it logs, until it ends. Ctrl-C stops looking.")
+    ] = False,
+    config: ConfigOption = None,
+) -> None:
+    """The end of a job's log, of all its attempts, with the last words of a process that died.
+
+    It is read from the database, so it does not matter on which machine the job runs.
+    """
+    app = open_app(config)
+    job = app.database.jobs.get(job_id)
+    shown: list[str] = []
+    try:
+        while True:
+            now = (job.log_tail or "").splitlines()
+            for line in new_lines(shown, now):
+                out().print(_plain(line), markup=False, soft_wrap=True)
+            shown = now
+            if not (follow and job.state.open):
+                break
+            app.clock.sleep(FOLLOW_S)
+            job = app.database.jobs.get(job_id)
+    except KeyboardInterrupt:
+        return
+    if not shown:
+        err().print(f"job {job.id} is {job.state} and has logged nothing")
 
 
 @jobs.command()
@@ -102,10 +141,12 @@ def worker(
         bool, typer.Option("--drain", "--once", help="Stop when no job is left, instead of waiting for more.")
     ] = False,
 ) -> None:
-    """Work on jobs, one after the other: learn, evaluate, publish. Any number may run, also on other machines.
+    """Have jobs done: learn, evaluate, publish. Any number may run, also on other machines.
 
-    Ctrl-C or SIGTERM gives the present job back, so another worker can take it. Exit code with --drain: 0 when every
-    job was published, 1 when one was rejected or failed.
+    Each job is a process of its own, so many at a time as there are devices (`jobs.slots`): what one dies of, memory
+    or a crash, ends neither the worker nor another job. Ctrl-C or SIGTERM gives the present jobs back, so another
+    worker can take them. Exit code with --drain: 0 when every job came to a good end, 1 when one was rejected or
+    failed.
     """
     app = open_app(config)
     console = err()
@@ -113,12 +154,21 @@ def worker(
     bar, watch = job_bar(console)
     bad: list[Job] = []
 
-    def ended(job: Job, outcome: Outcome) -> None:
-        operations.metrics.ended(outcome.state)
-        if outcome.state is not JobState.PUBLISHED:
+    def ended(job: Job) -> None:
+        took = (job.finished_at - job.started_at).total_seconds() if job.finished_at and job.started_at else 0.0
+        operations.metrics.ended(job.state, took)
+        if job.state not in (JobState.PUBLISHED, JobState.DONE):
             bad.append(job)
 
-    running = app.worker(watch=watch if console.is_terminal else None, ended=ended)
+    def show(line: str) -> None:
+        if console.is_terminal:
+            console.print(_plain(line), markup=False)
+        elif app.settings.ops.log == "json" and not line.startswith("{"):
+            say(app, line, console)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+    running = app.placing(config_path(config), watch=watch if console.is_terminal else None, ended=ended, show=show)
     stop = threading.Event()
 
     def asked(*_: object) -> None:
@@ -127,9 +177,9 @@ def worker(
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, asked)
-    say(app, f"worker {running.name} on {running.device}, backbone {app.backbone.spec}", console)
-    if app.backbone.caveat:
-        say(app, f"note: {app.backbone.caveat}", console)
+    where = app.settings.jobs.slots or [app.settings.backbone.device]
+    place = "a Ray cluster" if app.settings.jobs.executor == "ray" else f"this machine ({', '.join(where)})"
+    say(app, f"worker {running.name}, jobs run on {place}", console)
     with operating_worker(app, running, stop) as operations, bar if console.is_terminal else nullcontext():
         done = running.run(drain=drain)
     say(app, f"{done} jobs done", console)
@@ -138,3 +188,8 @@ def worker(
 
 def _done(job: Job) -> str:
     return f"{job.progress:.0%} {job.stage}" if job.state is JobState.RUNNING and job.stage else text(None)
+
+
+def _plain(line: str) -> str:
+    """A line that does nothing to a terminal."""
+    return "".join(c if c.isprintable() or c == "\t" else "\N{REPLACEMENT CHARACTER}" for c in line)

@@ -4,7 +4,7 @@ import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -16,8 +16,8 @@ from stream_ad.services.probes import not_alive, not_ready, worker_not_alive, wo
 if TYPE_CHECKING:
     from stream_ad.adapters.ops_server import Probe
     from stream_ad.adapters.sd_notify import Systemd
+    from stream_ad.services.placing import Placing
     from stream_ad.services.streaming import Stream
-    from stream_ad.services.worker import Worker
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ class Operations:
 
 
 @contextmanager
-def operating_worker(app: App, worker: "Worker", stop: threading.Event) -> Iterator["WorkerOperations"]:
+def operating_worker(app: App, worker: "Placing", stop: threading.Event) -> Iterator["WorkerOperations"]:
     """The same for a worker; its `ended` is told of every job's end."""
     operations = WorkerOperations(app, worker)
     with _answering(
@@ -108,7 +108,7 @@ def operating_worker(app: App, worker: "Worker", stop: threading.Event) -> Itera
 
 
 class WorkerOperations:
-    def __init__(self, app: App, worker: "Worker") -> None:
+    def __init__(self, app: App, worker: "Placing") -> None:
         from prometheus_client import CollectorRegistry
 
         from stream_ad.adapters.patience import WithinSeconds
@@ -172,14 +172,14 @@ def _answering(
         yield
 
 
-def start_log(app: App, console: Console | None = None) -> None:
-    """Log as `ops.log` says."""
+def start_log(app: App, console: Console | None = None, stream: IO[str] | None = None) -> None:
+    """Log as `ops.log` says; to `stream` instead of stderr, if given."""
     if app.settings.ops.log == "json":
         from stream_ad.adapters.json_log import log_as_json
 
-        log_as_json()
+        log_as_json(stream)
     else:
-        log_to_terminal(console)
+        log_to_terminal(console, stream)
 
 
 def say(app: App, message: str, console: Console) -> None:
