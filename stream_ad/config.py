@@ -12,10 +12,10 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from zoneinfo import available_timezones
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from stream_ad.errors import ConfigError
@@ -191,28 +191,41 @@ class Retention(Section):
     dead_letters_mb: Positive | None = None
 
 
-def _zone_exists(name: str) -> str:
-    if name not in available_timezones():
-        raise ValueError("there is no such zone")
-    return name
-
-
-#: five fields of cron, or an interval; `adapters.schedules` reads them
-Schedule = Annotated[str, Field(pattern=r"^(\S+ \S+ \S+ \S+ \S+|every [1-9]\d* ?(s|min|h|d))$")]
+#: an interval, or five fields of cron; weekdays by name, since 0 is Sunday to cron and Monday to APScheduler
+SCHEDULE = re.compile(r"every [1-9]\d* ?(s|min|h|d)|\S+ \S+ \S+ \S+ [a-z*,-]+")
 
 
 class Scheduler(Section):
     """A duty whose schedule is null is never done."""
 
     lease_s: Annotated[float, Field(ge=1)] = 15.0
-    timezone: Annotated[Text, AfterValidator(_zone_exists)] | None = None
-    discovery: Schedule | None = "every 15 min"
-    evaluation: Schedule | None = "30 3 * * *"
-    drift: Schedule | None = "every 1 h"
-    sweep: Schedule | None = "every 30 s"
-    retention: Schedule | None = "every 10 min"
-    verification: Schedule | None = "0 4 * * 6"
-    report: Schedule | None = "0 6 * * *"
+    timezone: Text | None = None
+    discovery: Text | None = "every 15 min"
+    evaluation: Text | None = "30 3 * * *"
+    drift: Text | None = "every 1 h"
+    sweep: Text | None = "every 30 s"
+    retention: Text | None = "every 10 min"
+    verification: Text | None = "0 4 * * sun"
+    report: Text | None = "0 6 * * *"
+
+    @model_validator(mode="after")
+    def _schedules_are_schedules(self) -> "Scheduler":
+        for name, schedule in self.schedules().items():
+            if not SCHEDULE.fullmatch(schedule):
+                raise ValueError(
+                    f"{name} needs 'every 15 min' (s, min, h, d), or cron's minute, hour, day, month and weekday by"
+                    f" name ('30 3 * * mon-fri'), or null, got {schedule!r}"
+                )
+        try:
+            _ = self.timezone and ZoneInfo(self.timezone)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError(f"timezone needs a name such as Europe/Berlin, or null, got {self.timezone!r}") from None
+        return self
+
+    def schedules(self) -> dict[str, str]:
+        """By duty; those that are never done are left out."""
+        own = self.model_dump(exclude={"lease_s", "timezone"})
+        return {name: schedule for name, schedule in own.items() if schedule is not None}
 
 
 class Drift(Section):

@@ -58,8 +58,12 @@ class DriftRepository(Protocol):
 
     def save(self, state: DriftState) -> None: ...
 
-    def since(self, task: TaskId, entry_sha256: str) -> datetime | None:
-        """When the first bank with this entry was published; None: none was."""
+    def entries(self) -> Mapping[TaskId, str]:
+        """The hash of every entry of the active bank."""
+        ...
+
+    def since(self, task: TaskId, entry_sha256: str) -> datetime:
+        """When the first bank with this entry of the active one was published."""
         ...
 
     def window(self, task: TaskId, entry_sha256: str, after: datetime, until: datetime, count: int) -> Window | None:

@@ -16,8 +16,9 @@ import numpy as np
 from stream_ad.domain.bank import BankEntry
 from stream_ad.domain.drift import DriftRepository, DriftState, Window
 from stream_ad.domain.duty import Found
-from stream_ad.domain.ports import BankRepository, Clock
+from stream_ad.domain.ports import Clock, EntryStore
 from stream_ad.domain.proposal import ProposalState
+from stream_ad.domain.task import TaskId
 from stream_ad.functional.drift import level, signals
 
 log = logging.getLogger(__name__)
@@ -42,34 +43,30 @@ class DriftWatch:
     """Compares what came since the last time. One process at a time calls it; two at once do no harm."""
 
     def __init__(
-        self, drift: DriftRepository, banks: BankRepository, clock: Clock, options: DriftOptions | None = None
+        self, drift: DriftRepository, entries: EntryStore, clock: Clock, options: DriftOptions | None = None
     ) -> None:
-        self._drift, self._banks, self._clock = drift, banks, clock
+        self._drift, self._entries, self._clock = drift, entries, clock
         self._options = options or DriftOptions()
 
     def look(self, still: Callable[[], None]) -> Found:
         """Compare every whole window of every task of the active bank; what was found."""
         states = self._drift.states()
         compared, drifting, proposed = 0, [], []
-        for entry in self._banks.load():
+        for task, sha256 in self._drift.entries().items():
             still()
-            state = self._state(entry, states.get(entry.task.id))
-            if state is None:
-                continue
+            state = self._state(task, sha256, states.get(task))
             for _ in range(AT_ONCE):
                 still()
-                window = self._drift.window(
-                    entry.task.id, entry.sha256, state.seen_until, self._clock.now(), self._options.window
-                )
+                window = self._drift.window(task, sha256, state.seen_until, self._clock.now(), self._options.window)
                 if window is None:
                     break
-                state = self._compared(entry, state, window)
+                state = self._compared(self._entries.get(sha256), state, window)
                 self._drift.save(state)
                 compared += 1
             if seen := drifted(state, self._options.windows_in_a_row):
-                drifting.append(entry.task.id)
+                drifting.append(task)
                 if self._propose(state, seen):
-                    proposed.append(entry.task.id)
+                    proposed.append(task)
         text = f"{compared} windows compared"
         if drifting:
             text += f"; no longer as they were: {', '.join(drifting)}"
@@ -77,15 +74,13 @@ class DriftWatch:
             text += f"; proposed to adapt again: {', '.join(proposed)}"
         return Found(text, {"windows": compared, "drifting": len(drifting), "proposed": len(proposed)})
 
-    def _state(self, entry: BankEntry, state: DriftState | None) -> DriftState | None:
-        """Where the comparison of this entry stands; None: no bank with it was published."""
+    def _state(self, task: TaskId, sha256: str, state: DriftState | None) -> DriftState:
+        """Where the comparison of this entry stands."""
         now = self._clock.now()
-        if state is None or state.entry_sha256 != entry.sha256:
-            since = self._drift.since(entry.task.id, entry.sha256)
-            if since is None:
-                return None
-            return DriftState(task=entry.task.id, entry_sha256=entry.sha256, seen_until=since, updated_at=now)
-        last = self._drift.last_proposal(entry.task.id)
+        if state is None or state.entry_sha256 != sha256:
+            since = self._drift.since(task, sha256)
+            return DriftState(task=task, entry_sha256=sha256, seen_until=since, updated_at=now)
+        last = self._drift.last_proposal(task)
         if (
             last is not None
             and last.state is ProposalState.REJECTED

@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, exists, func, select
+from sqlalchemy import and_, exists, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from stream_ad.adapters.database import Transactions
 from stream_ad.adapters.tables import (
     OPEN_TASK,
+    ActiveBankRow,
     BankEntryRow,
     BankVersionRow,
     DriftRow,
@@ -53,13 +54,23 @@ class SqlDriftRepository:
                 )
             )
 
-    def since(self, task: TaskId, entry_sha256: str) -> datetime | None:
+    def entries(self) -> Mapping[TaskId, str]:
+        statement = (
+            select(BankEntryRow.task_id, BankEntryRow.entry_sha256)
+            .join(ActiveBankRow, ActiveBankRow.version == BankEntryRow.version)
+            .order_by(BankEntryRow.task_id)
+        )
         with self._transactions.read() as session:
-            return session.scalar(
-                select(func.min(BankVersionRow.created_at)).where(
-                    BankVersionRow.version.in_(_versions(task, entry_sha256))
-                )
-            )
+            return {TaskId(task): sha256 for task, sha256 in session.execute(statement)}
+
+    def since(self, task: TaskId, entry_sha256: str) -> datetime:
+        with self._transactions.read() as session:
+            return session.scalars(
+                select(BankVersionRow.created_at)
+                .where(BankVersionRow.version.in_(_versions(task, entry_sha256)))
+                .order_by(BankVersionRow.version)
+                .limit(1)
+            ).one()
 
     def window(self, task: TaskId, entry_sha256: str, after: datetime, until: datetime, count: int) -> Window | None:
         statement = (
