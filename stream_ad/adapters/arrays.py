@@ -9,13 +9,10 @@ holds 10,000 files open, and several scorers share one copy. What is small is re
 """
 
 import dataclasses
-import errno
 import hashlib
 import json
 import math
 import mmap
-import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -26,6 +23,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 import safetensors.numpy
 
+from stream_ad.adapters.durable import write_durably
 from stream_ad.domain.bank import BankEntry, BranchScale, Calibration, FeatureSpec
 from stream_ad.domain.task import Task
 from stream_ad.errors import BankError
@@ -75,7 +73,7 @@ class FileEntryStore:
         try:
             if not (path.exists() and _file_sha256(path) == sha256):  # a damaged one is written anew
                 self.root.mkdir(parents=True, exist_ok=True)
-                _write_durably(path, data)
+                write_durably(path, data)
         except OSError as error:
             raise BankError(
                 f"the entry of task {entry.task.id!r} ({len(data):,} bytes) could not be stored in {self.root}:"
@@ -273,30 +271,3 @@ def _kept(place: _Place, content: bytes) -> np.ndarray:
 def _file_sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _write_durably(path: Path, data: bytes) -> None:
-    """The file is there whole or not at all, also after a loss of power."""
-    descriptor, temporary = tempfile.mkstemp(prefix=".tmp-", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fchmod(file.fileno(), 0o444)  # nobody changes it, and other users' scorers may read it
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    _sync_directory(path.parent)
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some file systems have no such thing
-            raise
-    finally:
-        os.close(descriptor)
