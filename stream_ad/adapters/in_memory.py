@@ -25,6 +25,7 @@ from stream_ad.domain.message import (
 )
 from stream_ad.domain.ports import Clock
 from stream_ad.domain.result import InspectionResult
+from stream_ad.domain.task import TaskId
 from stream_ad.errors import BankError, Unavailable
 
 
@@ -348,6 +349,9 @@ class InMemoryBanks:
         if wanted not in self._banks:
             raise BankError(f"there is no bank {wanted}; versions: {', '.join(map(str, sorted(self._banks)))}")
         return self._banks[wanted]
+
+    def contents(self, version: int) -> Mapping[TaskId, str]:
+        return {task: entry.sha256 for task, entry in self.load(version).entries.items()}
 
     def next_version(self) -> int:
         return max(self._banks) + 1

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float64
@@ -149,3 +150,27 @@ class MemoryBank:
     def sha256(self) -> str:
         """Hash of the entries, whatever their order of arrival."""
         return hashlib.sha256("\n".join(sorted(e.sha256 for e in self)).encode()).hexdigest()
+
+
+class LeftBehind(NamedTuple):
+    """What one bank had and another has not."""
+
+    #: tasks that are not in the other at all
+    dropped: list[TaskId]
+    #: tasks that the other has in another state, learned from other pictures, patched or squeezed
+    otherwise: list[TaskId]
+
+    def __bool__(self) -> bool:
+        return bool(self.dropped or self.otherwise)
+
+    def __str__(self) -> str:
+        parts = [f"without {', '.join(self.dropped)}"] if self.dropped else []
+        return ", ".join(parts + ([f"{', '.join(self.otherwise)} in another state"] if self.otherwise else []))
+
+
+def left_behind(had: Mapping[TaskId, str], has: Mapping[TaskId, str]) -> LeftBehind:
+    """Of two banks, each as the hashes of its entries by task."""
+    return LeftBehind(
+        dropped=[task for task in had if task not in has],
+        otherwise=[task for task, sha256 in had.items() if has.get(task, sha256) != sha256],
+    )

@@ -1,9 +1,10 @@
-"""What the gate said of a candidate bank, as a value that is kept with the job."""
+"""What the gate said of a candidate bank, and who overrides it, as values that are kept with the job."""
 
 import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -129,3 +130,88 @@ def _measured(kind: type[Breach] | type[TaskChange], kept: Mapping[str, Any]) ->
             value = math.nan if value is None else float(value)
         taken[each.name] = value
     return taken
+
+
+#: where a job's checkpoint keeps what the gate said of its last candidate, and who overrides that
+GATE, OVERRIDE = "gate", "override"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """What the gate said of one candidate, and which candidate that was."""
+
+    decision: GateDecision
+    #: the number that the candidate had or would have had, and the bank in use from which it was made
+    version: int
+    made_from: int
+    #: hashes of its entries that the bank in use has not
+    entries: Mapping[TaskId, str]
+    #: by name: the limits in force
+    budgets: Mapping[str, float]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            **self.decision.as_json(),
+            "version": self.version,
+            "made_from": self.made_from,
+            "entries": dict(self.entries),
+            "budgets": dict(self.budgets),
+        }
+
+    @classmethod
+    def of_json(cls, kept: Mapping[str, Any]) -> "Judgement":
+        return cls(
+            decision=GateDecision.of_json(kept),
+            version=kept["version"],
+            made_from=kept["made_from"],
+            entries={TaskId(task): sha256 for task, sha256 in kept["entries"].items()},
+            budgets=dict(kept["budgets"]),
+        )
+
+    @classmethod
+    def of_checkpoint(cls, checkpoint: Mapping[str, Any]) -> "Judgement | None":
+        """Of a job's last candidate; None: the gate has not judged any."""
+        kept = checkpoint.get(GATE)
+        return None if kept is None else cls.of_json(kept)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Override:
+    """A person takes a candidate on although the gate refused it."""
+
+    who: str
+    reason: str
+    at: datetime
+    #: what they had before them: they accept that harm by those entries, and no more
+    accepted: Judgement
+
+    def as_json(self) -> dict[str, Any]:
+        at = self.at.isoformat()
+        return {"who": self.who, "reason": self.reason, "at": at, "accepted": self.accepted.as_json()}
+
+    @classmethod
+    def of_checkpoint(cls, checkpoint: Mapping[str, Any]) -> "Override | None":
+        """Of a job; None: nobody overrides the gate for it."""
+        kept = checkpoint.get(OVERRIDE)
+        if kept is None:
+            return None
+        return cls(
+            who=kept["who"],
+            reason=kept["reason"],
+            at=datetime.fromisoformat(kept["at"]),
+            accepted=Judgement.of_json(kept["accepted"]),
+        )
+
+    def uncovered(self, judged: Judgement) -> str | None:
+        """Why it does not cover this candidate; None: it does."""
+        other = [task for task, sha256 in judged.entries.items() if self.accepted.entries.get(task) != sha256]
+        if other:
+            return (
+                f"what was learned of {', '.join(other)} is not what {self.who} overrode the gate for: pictures,"
+                " settings, the program or the bank in use have changed since"
+            )
+        more = judged.decision.beyond(self.accepted.decision)
+        if more:
+            hurt = ", ".join(dict.fromkeys(breach.task for breach in more))
+            return f"{self.who} overrode the gate for less: {hurt} would be hurt more than was known then"
+        return None

@@ -241,7 +241,19 @@ class JobRepository(Protocol):
         ...
 
     def requeue(self, job_id: int, at: datetime) -> Job:
-        """A failed, rejected or cancelled job once more. Raises: JobError: it is open, or was published."""
+        """A failed, rejected or cancelled job once more, to be judged like any; an override is no longer in force.
+
+        Raises:
+            JobError: it is open, or was published.
+        """
+        ...
+
+    def override(self, job_id: int, who: str, reason: str, at: datetime) -> Job:
+        """A rejected job once more, to be published in spite of what the gate said; written to the audit table.
+
+        Raises:
+            JobError: it was not rejected, or nothing tells what the gate said.
+        """
         ...
 
     def cancel(self, job_id: int, at: datetime) -> Job:
@@ -324,6 +336,10 @@ class BankRepository(Protocol):
 
         Raises: BankError: no such version.
         """
+        ...
+
+    def contents(self, version: int) -> Mapping[TaskId, str]:
+        """The hash of each entry of a version, by task. Cheap: no file is read. Raises: BankError: no such version."""
         ...
 
     def versions(self) -> list[Mapping[str, Any]]:

@@ -8,13 +8,14 @@ bank as it was, plus at most an entry file that nothing refers to.
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import NamedTuple
 
-from stream_ad.domain.bank import MemoryBank
-from stream_ad.domain.decision import GateDecision
+from stream_ad.domain.bank import BankEntry, MemoryBank, left_behind
+from stream_ad.domain.decision import GATE, Judgement, Override
 from stream_ad.domain.evaluation import Evaluation, Half, TaskEvaluation
 from stream_ad.domain.images import ImageSet, split_hash
-from stream_ad.domain.job import JobState
+from stream_ad.domain.job import Job, JobState
 from stream_ad.domain.ports import Progress
 from stream_ad.domain.task import TaskId
 from stream_ad.errors import BankError, JobStopped
@@ -54,10 +55,9 @@ def bring_in(change: Change, desk: Desk) -> Outcome:
         BankError: others changed the active bank again and again meanwhile.
         StreamAdError: held-out pictures are not to be had, or were learned.
     """
-    heldout = dict(change.heldout)
     for _ in range(MAX_RACES):
         try:
-            return _bring_in(change, desk, heldout)
+            return _bring_in(change, desk)
         except _LostRace as race:
             log.info("job %s: %s; evaluating once more", desk.job.id, race)
     raise BankError(
@@ -70,16 +70,11 @@ class _LostRace(Exception):
     """The active bank changed while a candidate made from it was evaluated."""
 
 
-def _bring_in(change: Change, desk: Desk, heldout: dict[TaskId, Heldout]) -> Outcome:
+def _bring_in(change: Change, desk: Desk) -> Outcome:
     job, storage, work, progress = desk.job, desk.storage, desk.work, desk.progress
     active = storage.banks.load()
     candidate = change.apply(active, storage.banks.next_version())
-    for task in candidate.entries:
-        if task not in heldout:
-            heldout[task] = heldout_of(task, storage, work, active.version)
-            check_unmoved(active.entries[task], heldout[task])
-        if change.learned is not None and task not in change.heldout:
-            check_apart(job.about, change.learned, task, heldout[task])
+    heldout = _heldout(change, candidate, active, desk)
     halves = {task: heldout[task].regression for task in candidate.entries}
     provenance = {**work.provenance, "heldout": {task: split_hash(half.ids) for task, half in halves.items()}}
     history = Comparable(storage.evaluations.all(Half.REGRESSION), provenance)
@@ -90,6 +85,14 @@ def _bring_in(change: Change, desk: Desk, heldout: dict[TaskId, Heldout]) -> Out
     after = work.evaluate(candidate, halves, progress)
     progress("gate", 0, 1)
     decision = decide(job.kind, before, after, job.task, work.budgets, best_auroc=history.best_auroc(old))
+    judged = Judgement(
+        decision=decision,
+        version=candidate.version,
+        made_from=active.version,
+        entries={task: entry.sha256 for task, entry in candidate.entries.items() if _new(entry, active)},
+        budgets=asdict(work.budgets),
+    )
+    verdict = _verdict(job, judged)
     progress("gate", 1, 1)
     tests = {task: heldout[task].test for task in candidate.entries}
     tested = work.evaluate(candidate, tests, as_stage("test", progress))
@@ -98,7 +101,7 @@ def _bring_in(change: Change, desk: Desk, heldout: dict[TaskId, Heldout]) -> Out
         return Evaluation(
             half=half,
             bank_version=candidate.version,
-            published=decision.passed,
+            published=verdict.publish,
             job_id=job.id,
             learned_task=job.task,
             tasks=tasks,
@@ -110,10 +113,12 @@ def _bring_in(change: Change, desk: Desk, heldout: dict[TaskId, Heldout]) -> Out
         measured(Half.REGRESSION, after, provenance["heldout"]),
         measured(Half.TEST, tested, {task: split_hash(half.ids) for task, half in tests.items()}),
     ]
-    if not decision.passed:
-        return _reject(change, desk, active.version, evaluations, decision)
-    message = f"bank {candidate.version} published " + "; ".join(
-        (*change.told(after), *change.remarks, *decision.notes)
+    if not storage.jobs.write_checkpoint(job.id, desk.worker, {GATE: judged.as_json()}):
+        raise JobStopped(f"job {job.id} is another worker's by now; what the gate said was not written")
+    if not verdict.publish:
+        return _reject(change, desk, active.version, evaluations, verdict)
+    message = f"bank {candidate.version} published {verdict.said}" + "; ".join(
+        (*change.told(after), *_behind(candidate, active, job, desk), *change.remarks, *decision.notes)
     )
     progress("publish", 0, 1)
     try:
@@ -133,13 +138,72 @@ def _bring_in(change: Change, desk: Desk, heldout: dict[TaskId, Heldout]) -> Out
     return Outcome(JobState.PUBLISHED, message)
 
 
-def _reject(
-    change: Change, desk: Desk, version: int, evaluations: Sequence[Evaluation], decision: GateDecision
-) -> Outcome:
+def _heldout(change: Change, candidate: MemoryBank, active: MemoryBank, desk: Desk) -> Mapping[TaskId, Heldout]:
+    """The held-out pictures of every task of the candidate.
+
+    Raises:
+        BankError: the candidate lacks a task that the job is not about.
+        DataError: pictures are not to be had, others than before, or were learned.
+    """
+    lost = sorted(active.entries.keys() - candidate.entries.keys() - {desk.job.task})
+    if lost:
+        raise BankError(f"a candidate for {desk.job.about} must leave the other tasks in the bank; it lacks {lost}")
+    heldout = dict(change.heldout)
+    for task in candidate.entries:
+        if task not in heldout:
+            heldout[task] = heldout_of(task, desk.storage, desk.work, active.version)
+            check_unmoved(active.entries[task], heldout[task])
+        if change.learned is not None and task not in change.heldout:
+            check_apart(desk.job.about, change.learned, task, heldout[task])
+    return heldout
+
+
+def _new(entry: BankEntry, active: MemoryBank) -> bool:
+    known = active.entries.get(entry.task.id)
+    return known is None or known.sha256 != entry.sha256
+
+
+class _Verdict(NamedTuple):
+    publish: bool
+    #: how it was decided, where that is not plain: the start of what the job says
+    said: str
+
+
+def _verdict(job: Job, judged: Judgement) -> _Verdict:
+    """The gate's, or that of the person who overrides it."""
+    override = Override.of_checkpoint(job.checkpoint)
+    reasons = "; ".join(judged.decision.reasons)
+    if override is None:
+        return _Verdict(judged.decision.passed, "" if judged.decision.passed else reasons)
+    whose = f"{override.who} ({override.reason})"
+    if judged.decision.passed:
+        return _Verdict(True, f"by the gate, no longer against it as {whose} had asked; ")
+    if why_not := override.uncovered(judged):
+        return _Verdict(False, f"{why_not}; {reasons}")
+    return _Verdict(True, f"against the gate by {whose}, although {reasons}; ")
+
+
+def _behind(candidate: MemoryBank, active: MemoryBank, job: Job, desk: Desk) -> list[str]:
+    """After a rollback: what the newest bank had and the one that is published now has not."""
+    newest = desk.storage.banks.next_version() - 1
+    if newest == active.version:
+        return []
+    has = {task: entry.sha256 for task, entry in candidate.entries.items()}
+    had = {task: sha256 for task, sha256 in desk.storage.banks.contents(newest).items() if task != job.task}
+    behind = left_behind(had, has)
+    if not behind:
+        return []
+    return [
+        f"made from bank {active.version}, which was in use, not from the newest, bank {newest}; against that one it"
+        f" is {behind}"
+    ]
+
+
+def _reject(change: Change, desk: Desk, version: int, evaluations: Sequence[Evaluation], verdict: _Verdict) -> Outcome:
     # first the scores, then the end: who finds a rejected job also finds what was measured
     for evaluation in evaluations:
         desk.storage.evaluations.save(evaluation)
-    message = f"rejected, bank {version} stays in use: " + "; ".join((*decision.reasons, *change.remarks))
+    message = f"rejected, bank {version} stays in use: " + "; ".join((verdict.said, *change.remarks))
     if not desk.storage.jobs.finish(desk.job.id, desk.worker, JobState.REJECTED, message, desk.clock.now()):
         raise JobStopped(f"job {desk.job.id} is another worker's by now; its rejection was not written")
     return Outcome(JobState.REJECTED, message)

@@ -15,7 +15,7 @@ from stream_ad.adapters.repositories.evaluations import save_evaluation
 from stream_ad.adapters.repositories.jobs import end_as_published
 from stream_ad.adapters.repositories.tasks import follow, revive
 from stream_ad.adapters.tables import ActiveBankRow, BankEntryRow, BankVersionRow, EntryRow
-from stream_ad.domain.bank import MemoryBank
+from stream_ad.domain.bank import MemoryBank, left_behind
 from stream_ad.domain.evaluation import Evaluation
 from stream_ad.domain.job import Job
 from stream_ad.domain.ports import EntryStore
@@ -44,14 +44,15 @@ class SqlBankRepository:
             if version is None:
                 version = session.scalars(select(ActiveBankRow.version)).one()
             _published(session, version)
-            hashes = session.execute(
-                select(BankEntryRow.task_id, BankEntryRow.entry_sha256)
-                .where(BankEntryRow.version == version)
-                .order_by(BankEntryRow.task_id)
-            ).all()
+            hashes = _contents(session, version)
         # outside the transaction: files take long and never change
-        entries = {TaskId(task): self._entries.get(sha256) for task, sha256 in sorted(hashes, key=lambda row: row[0])}
+        entries = {task: self._entries.get(sha256) for task, sha256 in hashes.items()}
         return MemoryBank(version=version, entries=MappingProxyType(entries))
+
+    def contents(self, version: int) -> Mapping[TaskId, str]:
+        with self._transactions.read() as session:
+            _published(session, version)
+            return _contents(session, version)
 
     def next_version(self) -> int:
         with self._transactions.read() as session:
@@ -108,11 +109,12 @@ class SqlBankRepository:
             active = session.scalars(select(ActiveBankRow).with_for_update()).one()
             _published(session, version)
             before = active.version
+            behind = left_behind(_contents(session, before), _contents(session, version))
             _activate(session, active, version)
             revive(session, version)
             write_audit(
                 session, at=at, who=who, action="use", subject=f"bank {version}", reason=reason,
-                details={"before": before},
+                details={"before": before, "dropped": behind.dropped, "otherwise": behind.otherwise},
             )  # fmt: skip
 
     def versions(self) -> list[Mapping[str, Any]]:
@@ -132,6 +134,13 @@ class SqlBankRepository:
                 }
                 for row in session.scalars(published)
             ]
+
+
+def _contents(session: Session, version: int) -> dict[TaskId, str]:
+    """By task, in order of their names."""
+    chosen = select(BankEntryRow.task_id, BankEntryRow.entry_sha256).where(BankEntryRow.version == version)
+    # sorted here: databases order letters in ways of their own
+    return {TaskId(task): sha256 for task, sha256 in sorted(map(tuple, session.execute(chosen)))}
 
 
 def _published(session: Session, version: int) -> None:

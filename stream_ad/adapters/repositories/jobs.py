@@ -12,7 +12,9 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from stream_ad.adapters.database import Transactions
+from stream_ad.adapters.repositories.audit import write_audit
 from stream_ad.adapters.tables import JobRow
+from stream_ad.domain.decision import OVERRIDE, Judgement, Override
 from stream_ad.domain.job import Job, JobKind, JobState
 from stream_ad.domain.task import TaskId
 from stream_ad.errors import JobError
@@ -174,11 +176,29 @@ class SqlJobRepository:
             row = _row(session, job_id)
             if row.state.open or row.state is JobState.PUBLISHED:
                 raise JobError(f"job {job_id} is {row.state}; only a failed, rejected or cancelled job can run again")
-            row.state = JobState.QUEUED
-            row.attempts, row.progress, row.cancel_requested = 0, 0.0, False
-            row.worker = row.device = row.stage = row.message = row.log_tail = None
-            row.started_at = row.finished_at = row.heartbeat_at = row.lease_until = row.placed_until = None
-            _flush_open(session, row)
+            # who overrode the gate did so for that run; another retry is judged like any job
+            row.checkpoint = {name: value for name, value in (row.checkpoint or {}).items() if name != OVERRIDE}
+            _queue_again(session, row)
+            return job_of(row)
+
+    def override(self, job_id: int, who: str, reason: str, at: datetime) -> Job:
+        with self._transactions.write() as session:
+            row = _row(session, job_id)
+            if row.state is not JobState.REJECTED:
+                raise JobError(f"job {job_id} is {row.state}; only a job that the gate rejected can be overridden")
+            judged = Judgement.of_checkpoint(row.checkpoint or {})
+            if judged is None:
+                raise JobError(
+                    f"job {job_id} was rejected by a version that did not keep what the gate measured; let it be judged"
+                    f" anew with `stream-ad jobs retry {job_id}`, and override that"
+                )
+            override = Override(who=who, reason=reason, at=at, accepted=judged)
+            row.checkpoint = {**row.checkpoint, OVERRIDE: override.as_json()}
+            _queue_again(session, row)
+            write_audit(
+                session, at=at, who=who, action="override", subject=f"job {job_id}", reason=reason,
+                details={"task": row.task_id, "kind": row.kind, "gate": judged.as_json()},
+            )  # fmt: skip
             return job_of(row)
 
     def cancel(self, job_id: int, at: datetime) -> Job:
@@ -270,6 +290,15 @@ def _row(session: Session, job_id: int, *, lock: bool = True) -> JobRow:
     if row is None:
         raise JobError(f"there is no job {job_id}; see `stream-ad jobs list`")
     return row
+
+
+def _queue_again(session: Session, row: JobRow) -> None:
+    """An ended job once more, from the start but for its checkpoint."""
+    row.state = JobState.QUEUED
+    row.attempts, row.progress, row.cancel_requested = 0, 0.0, False
+    row.worker = row.device = row.stage = row.message = row.log_tail = None
+    row.started_at = row.finished_at = row.heartbeat_at = row.lease_until = row.placed_until = None
+    _flush_open(session, row)
 
 
 def _flush_open(session: Session, row: JobRow) -> None:
