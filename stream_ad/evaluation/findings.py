@@ -13,8 +13,11 @@ from stream_ad.domain.bank import BankEntry
 from stream_ad.domain.evaluation import Half
 from stream_ad.domain.task import TaskId
 from stream_ad.evaluation.calibration import PooledAlarms, TaskAlarms, pooled_alarms
+from stream_ad.evaluation.events import Event
 from stream_ad.evaluation.forgetting import Confusion, Flips, ScoreMatrix, Step
 from stream_ad.evaluation.metrics import rate_interval
+from stream_ad.evaluation.refusals import Refusal
+from stream_ad.evaluation.remeasured import Remeasured
 
 
 class Outcome(StrEnum):
@@ -27,11 +30,47 @@ class Outcome(StrEnum):
     UNMEASURED = "not measured"
 
 
+class Standing(StrEnum):
+    """One product against the best it ever was, in a word."""
+
+    NEW = "new"
+    SAME = "as before"
+    BETTER = "better"
+    SLIGHT = "slightly worse"
+    WORSE = "worse"
+    UNMEASURED = "not measured"
+    UNCOMPARED = "not comparable"  # its held-out pictures are others than before
+
+
 class Overlay(NamedTuple):
     """An example picture with its anomaly map."""
 
     caption: str
     jpeg: bytes
+
+
+class Comparison(NamedTuple):
+    """One picture as two banks judge it."""
+
+    task: TaskId
+    #: what the picture shows: "good", or the kind of defect
+    truth: str
+    worse: bool
+    before: Overlay
+    #: None: the other bank is not to be had
+    after: Overlay | None
+    #: where there is no `after`: what the other bank had said
+    told: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """Pictures about one refused candidate."""
+
+    #: some of those that it was taught with
+    taught: tuple[Overlay, ...] = ()
+    #: what it would have done to others
+    harm: tuple[Comparison, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +151,12 @@ class TaskFinding:
     detections: Rate
     promise: Promise | None
     notes: tuple[str, ...]
+    standing: Standing
+    #: verdicts since it was learned, on pictures judged then and now
+    compared: int = 0
+    newly_missed: int = 0
+    newly_alarmed: int = 0
+    put_right: int = 0
 
     @property
     def regret(self) -> Mapping[str, float]:
@@ -129,6 +174,25 @@ class TaskFinding:
     def alarms(self, promise: Promise) -> TaskAlarms:
         """The counts by which its promise is judged."""
         return TaskAlarms(self.task, promise.images, self.false_alarms.trials, self.false_alarms.events)
+
+
+class Measured(NamedTuple):
+    """One product with one bank or candidate: a row of the CSV."""
+
+    step: Step
+    at: datetime
+    task: TaskId
+    n_normal: int
+    n_defective: int
+    synthetic: bool
+    routed: Mapping[str, float]
+    oracle: Mapping[str, float]
+    #: routed image AUROC minus the best earlier published one; NaN: there is none on the same pictures
+    change: float
+    routing: Rate
+    refused: Rate
+    false_alarms: Rate
+    detections: Rate
 
 
 class Summary(NamedTuple):
@@ -174,6 +238,8 @@ class Decision:
     worst_task: TaskId | None
     worst_loss: float
     flips: Flips | None  # against the version before
+    #: of a refused one: the bank version by which a person let it in after all
+    overridden_in: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -181,6 +247,8 @@ class ForgettingReport:
     """Everything that the report says. `report.to_html` and its siblings render it."""
 
     outcome: Outcome
+    #: did anything get worse? In one sentence
+    answer: str = ""
     #: plain words: what was learned, kept, lost and refused
     found: tuple[str, ...] = ()
     #: plain words: on what pictures, at what price
@@ -195,15 +263,30 @@ class ForgettingReport:
     #: the version in use, when known and another one
     active_version: int | None
     tasks: tuple[TaskFinding, ...]
-    #: tasks of an earlier version that this one does not have
+    #: tasks of an earlier version that this one does not have, and that nobody retired
     gone: tuple[TaskId, ...]
+    #: tasks of an earlier version that a person took out
+    retired: tuple[TaskId, ...]
+    #: old tasks whose held-out pictures are others than in every version before: no loss can be told
+    moved: tuple[TaskId, ...]
     metrics: Mapping[str, MetricFinding]
+    #: everything that was measured, in the order of the matrices
+    measured: tuple[Measured, ...]
     flips: tuple[Flips, ...]  # consecutive published versions
     #: of every old task, from the version that learned it to this one
     since_learned: tuple[Flips, ...]
     decisions: tuple[Decision, ...]
+    refusals: tuple[Refusal, ...]
+    #: versions measured again, oldest first
+    again: tuple[Remeasured, ...]
+    #: what jobs did and people decided, oldest first
+    events: tuple[Event, ...]
     confusion: Confusion | None  # None: no outcomes of single images
     overlays: Mapping[str, Sequence[Overlay]] = field(default_factory=dict)
+    #: verdicts that changed between published versions, before and after
+    comparisons: tuple[Comparison, ...] = ()
+    #: pictures about refused candidates, by job
+    evidence: Mapping[int, Evidence] = field(default_factory=dict)
     #: of the version that the numbers are about
     provenance: Mapping[str, str]
     #: keys of provenance in which the compared versions differ, so that their scores may differ for that reason
@@ -216,7 +299,13 @@ class ForgettingReport:
 
     @property
     def rejected(self) -> tuple[Decision, ...]:
-        return tuple(decision for decision in self.decisions if not decision.step.published)
+        """Candidates that the gate refused and nobody let through afterwards."""
+        return tuple(d for d in self.decisions if not d.step.published and d.overridden_in is None)
+
+    @property
+    def by_people(self) -> tuple[Event, ...]:
+        """Decisions of people: banks used again, the gate overridden."""
+        return tuple(event for event in self.events if event.who is not None)
 
     @property
     def painted(self) -> tuple[TaskId, ...]:

@@ -3,6 +3,9 @@
 `R[k, j]` is the score of task j after step k. A step is a bank version: it adds a task, or adapts one again. Old tasks
 at step k are those learned at an earlier step; the one that step k adds is left out of what can have been forgotten.
 A task whose score was not measured (NaN) is left out and must be named: `ScoreMatrix.unmeasured` does it.
+
+Scores are compared only when they were taken on the same pictures: a task that is adapted again may bring other
+held-out ones, and what changed with them is neither lost nor gained.
 """
 
 from collections import Counter
@@ -15,6 +18,9 @@ from jaxtyping import Bool, Float, Float64, Int
 from stream_ad.domain.evaluation import METRICS, Evaluation, ImageOutcome, Mode
 from stream_ad.domain.result import Verdict
 from stream_ad.domain.task import TaskId
+
+#: of an evaluation's provenance: the hash of each task's held-out pictures
+HELDOUT = "heldout"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,22 @@ class ScoreMatrix:
     first: Int[np.ndarray, " tasks"]
     #: whether the task was in the bank at that step at all
     present: Bool[np.ndarray, "steps tasks"]
+    #: on which held-out pictures it was measured: in a column, equal numbers are equal pictures
+    pictures: Int[np.ndarray, "steps tasks"]
+
+    def comparable(self, step: int = -1) -> Float64[np.ndarray, "steps tasks"]:
+        """The scores, without those earlier ones that were taken on other pictures than the task's at `step`."""
+        row = _row(self.scores, step)
+        other = self.pictures != self.pictures[row]
+        other[row:] = False
+        return np.where(other, np.nan, self.scores)
+
+    def moved(self, step: int = -1) -> tuple[TaskId, ...]:
+        """Old tasks at `step` without any earlier score on the same pictures."""
+        row = _row(self.scores, step)
+        before = self.present[:row] & (self.pictures[:row] == self.pictures[row])
+        alone = self.present[row] & (self.first < row) & ~before.any(axis=0)
+        return tuple(task for task, moved in zip(self.tasks, alone, strict=True) if moved)
 
     def unmeasured(self, step: int = -1) -> tuple[TaskId, ...]:
         """Tasks that were in the bank at `step` but have no score."""
@@ -49,7 +71,7 @@ class ScoreMatrix:
 
     def losses(self, step: int = -1) -> Mapping[TaskId, float]:
         """Of every old task with a score: how far it is below its best earlier one. Negative: it gained."""
-        lost = _losses(self.scores, step, self.first)
+        lost = _losses(self.comparable(step), step, self.first)
         return {task: float(loss) for task, loss in zip(self.tasks, lost, strict=True) if not np.isnan(loss)}
 
 
@@ -68,17 +90,21 @@ def score_matrix(evaluations: Sequence[Evaluation], metric: str, mode: Mode) -> 
             tasks.setdefault(task, row)
     scores = np.full((len(evaluations), len(tasks)), np.nan)
     present = np.zeros(scores.shape, dtype=bool)
+    pictures = np.full(scores.shape, -1, dtype=np.int64)
+    sets: dict[TaskId, dict[str, int]] = {task: {} for task in tasks}
     for row, evaluation in enumerate(evaluations):
+        hashes = evaluation.provenance.get(HELDOUT) or {}
         for column, task in enumerate(tasks):
             measured = evaluation.tasks.get(task)
             if measured is not None:
                 present[row, column] = True
+                known = sets[task]
+                pictures[row, column] = known.setdefault(str(hashes.get(task, "")), len(known))
                 by_metric = measured.routed if mode == Mode.ROUTED else measured.oracle
                 scores[row, column] = by_metric.get(metric, float("nan"))
     steps = tuple(Step(e.bank_version, e.published, e.learned_task, e.job_id) for e in evaluations)
-    return ScoreMatrix(
-        metric, mode, scores, steps, tuple(tasks), np.array(list(tasks.values()), dtype=np.int64), present
-    )
+    first = np.array(list(tasks.values()), dtype=np.int64)
+    return ScoreMatrix(metric, mode, scores, steps, tuple(tasks), first, present, pictures)
 
 
 def average(

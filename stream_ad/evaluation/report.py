@@ -8,25 +8,33 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
+from stream_ad.domain.decision import GateDecision
 from stream_ad.domain.evaluation import METRICS, Evaluation, Half, Mode, TaskEvaluation
+from stream_ad.domain.job import Job, JobKind, JobState
 from stream_ad.domain.task import TaskId
 from stream_ad.evaluation import forgetting
+from stream_ad.evaluation.events import events
 from stream_ad.evaluation.findings import (
     Decision,
     ForgettingReport,
+    Measured,
     MetricFinding,
     Outcome,
     Overlay,
     Promise,
     Rate,
+    Standing,
     Summary,
     TaskFinding,
 )
-from stream_ad.evaluation.forgetting import Flips, ScoreMatrix, score_matrix
-from stream_ad.evaluation.renderings import to_html, to_json, to_markdown
+from stream_ad.evaluation.forgetting import HELDOUT, Flips, ScoreMatrix, score_matrix
+from stream_ad.evaluation.refusals import Refusal, refusals
+from stream_ad.evaluation.remeasured import merged
+from stream_ad.evaluation.renderings import to_csv, to_html, to_json, to_markdown
 from stream_ad.evaluation.sentences import plain_words
 
 __all__ = [
@@ -35,6 +43,7 @@ __all__ = [
     "Overlay",
     "Promise",
     "forgetting_report",
+    "to_csv",
     "to_html",
     "to_json",
     "to_markdown",
@@ -52,6 +61,9 @@ def forgetting_report(
     overlays: Mapping[str, Sequence[tuple[str, bytes]]] | None = None,
     promises: Mapping[TaskId, Promise] | None = None,
     reasons: Mapping[int, str] | None = None,
+    jobs: Sequence[Job] = (),
+    decisions: Mapping[int, GateDecision] | None = None,
+    audit: Sequence[Mapping[str, Any]] = (),
     active_version: int | None = None,
     max_forgetting: float = 0.01,
     metrics: Sequence[str] = ("image_auroc", "pixel_ap"),
@@ -67,34 +79,48 @@ def forgetting_report(
             never evaluated, the whole report is about this half and says so.
         overlays: example pictures as (caption, JPEG) by task.
         promises: what each entry promises of its false alarms: `Promise.of(entry)`.
-        reasons: by job, why the gate refused.
+        reasons: by job, why the gate refused, where what it said was not kept as a value.
+        jobs: what was done to the bank, and how it ended.
+        decisions: what the gate said, by job.
+        audit: what people decided: at, who, action, subject, reason, details.
         max_forgetting: the gate's limit, in routed image AUROC.
         metrics: of the matrices; image_auroc is always there.
         notes: anything else that a reader must know.
     """
     half = Half.REGRESSION if regression and not evaluations else Half.TEST
-    tried = _in_order(evaluations or regression)
+    tried, again = merged(evaluations or regression)
+    seen_by_gate, _ = merged(regression or evaluations)
     published = [e for e in tried if e.published]
     current = _current(published, active_version)
     matrices = {metric: _metric(metric, tried, current) for metric in dict.fromkeys(("image_auroc", *metrics))}
-    judged = [e for e in _in_order(regression) if e.published]
     now = published[current] if published else None
-    notes = [*notes, *_missing_versions(published, judged)]
-    provenance = {key: str(value) for key, value in now.provenance.items()} if now else {}
+    notes = [*notes, *_missing_versions(published, [e for e in seen_by_gate if e.published])]
+    # which pictures were held out differs with every new task; it is for comparing, not for reading
+    provenance = {key: str(value) for key, value in now.provenance.items() if key != HELDOUT} if now else {}
+    refused = refusals(seen_by_gate, {job.id: job for job in jobs}, decisions or {})
+    since_learned = _since_learned(published, current)
+    routed = matrices["image_auroc"].routed
+    gone, retired = _gone(published, current, jobs)
     report = ForgettingReport(
-        outcome=_outcome(matrices["image_auroc"].routed, current, max_forgetting),
+        outcome=_outcome(routed, current, max_forgetting),
         made_at=made_at,
         half=half,
         max_forgetting=max_forgetting,
-        versions=matrices["image_auroc"].routed.steps,
+        versions=routed.steps,
         version=now.bank_version if now else None,
         active_version=active_version if now and active_version != now.bank_version else None,
-        tasks=_tasks(published, current, promises or {}),
-        gone=_gone(published, current),
+        tasks=_tasks(published, current, promises or {}, since_learned, max_forgetting),
+        gone=gone,
+        retired=retired,
+        moved=routed.moved(current) if published else (),
         metrics=matrices,
+        measured=_measured(tried, matrices["image_auroc"]),
         flips=tuple(forgetting.flips(before, after) for before, after in pairwise(published)),
-        since_learned=_since_learned(published, current),
-        decisions=_decisions(_in_order(regression or evaluations), reasons or {}),
+        since_learned=tuple(since_learned.values()),
+        decisions=_decisions(seen_by_gate, reasons or {}, refused),
+        refusals=refused,
+        again=again,
+        events=events(jobs, audit),
         confusion=forgetting.routing_confusion(now) if now and any(t.outcomes for t in now.tasks.values()) else None,
         overlays={task: tuple(Overlay(*example) for example in shown) for task, shown in (overlays or {}).items()},
         provenance=provenance,
@@ -106,14 +132,7 @@ def forgetting_report(
     elif report.outcome == Outcome.KEPT and any(f.new_false_alarms or f.newly_missed for f in report.since_learned):
         report = replace(report, outcome=Outcome.SLIGHT)
     words = plain_words(report)
-    return replace(report, found=words.found, basis=words.basis)
-
-
-def _in_order(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
-    """By version, refused candidates before the version that took their number; each version once."""
-    latest = {e.bank_version: e for e in evaluations if e.published}
-    chosen = [e for e in evaluations if not e.published or latest[e.bank_version] is e]
-    return sorted(chosen, key=lambda e: (e.bank_version, e.published))
+    return replace(report, answer=words.answer, found=words.found, basis=words.basis)
 
 
 def _current(published: Sequence[Evaluation], active_version: int | None) -> int:
@@ -144,6 +163,32 @@ def _metric(metric: str, tried: Sequence[Evaluation], current: int) -> MetricFin
     )
 
 
+def _measured(tried: Sequence[Evaluation], finding: MetricFinding) -> tuple[Measured, ...]:
+    rows = []
+    for row, (step, e) in enumerate(zip(finding.tried.steps, tried, strict=True)):
+        for task in (task for task in finding.tried.tasks if task in e.tasks):
+            one = e.tasks[task]
+            images = one.n_normal + one.n_defective
+            rows.append(
+                Measured(
+                    step=step,
+                    at=e.at,
+                    task=task,
+                    n_normal=one.n_normal,
+                    n_defective=one.n_defective,
+                    synthetic=one.synthetic,
+                    routed=one.routed,
+                    oracle=one.oracle,
+                    change=float(finding.change[row, finding.tried.tasks.index(task)]),
+                    routing=Rate.of(one.routing_accuracy, images),
+                    refused=Rate.of(one.refused_rate, images),
+                    false_alarms=Rate.of(one.false_alarm_rate, one.n_normal),
+                    detections=Rate.of(one.detection_rate, one.n_defective),
+                )
+            )
+    return tuple(rows)
+
+
 def _against_published(tried: Sequence[Evaluation], row: int, metric: str) -> ScoreMatrix:
     """Routed R of the versions published before a candidate, and then the candidate."""
     return score_matrix([*(e for e in tried[:row] if e.published), tried[row]], metric, Mode.ROUTED)
@@ -151,10 +196,11 @@ def _against_published(tried: Sequence[Evaluation], row: int, metric: str) -> Sc
 
 def _summary(matrix: ScoreMatrix, step: int, cost: np.ndarray | None) -> Summary:
     measured = cost[~np.isnan(cost)] if cost is not None else np.empty(0)
+    scores = matrix.comparable(step)
     return Summary(
-        average=forgetting.average(matrix.scores, step, matrix.first),
-        backward_transfer=forgetting.backward_transfer(matrix.scores, step, matrix.first),
-        forgetting=forgetting.forgetting_measure(matrix.scores, step, matrix.first),
+        average=forgetting.average(scores, step, matrix.first),
+        backward_transfer=forgetting.backward_transfer(scores, step, matrix.first),
+        forgetting=forgetting.forgetting_measure(scores, step, matrix.first),
         regret=float(measured.mean()) if len(measured) else float("nan"),
     )
 
@@ -174,20 +220,54 @@ def _outcome(routed: ScoreMatrix, current: int, max_forgetting: float) -> Outcom
 
 
 def _tasks(
-    published: Sequence[Evaluation], current: int, promises: Mapping[TaskId, Promise]
+    published: Sequence[Evaluation],
+    current: int,
+    promises: Mapping[TaskId, Promise],
+    since_learned: Mapping[TaskId, Flips],
+    max_forgetting: float,
 ) -> tuple[TaskFinding, ...]:
     if not published:
         return ()
     losses = {metric: score_matrix(published, metric, Mode.ROUTED).losses(current) for metric in METRICS}
-    by_learning = score_matrix(published, METRICS[0], Mode.ROUTED).tasks
+    matrix = score_matrix(published, "image_auroc", Mode.ROUTED)
+    moved = matrix.moved(current)
     now = published[current].tasks
-    return tuple(
-        _task(
-            now[task], published[: current + 1], {m: lost[task] for m, lost in losses.items() if task in lost}, promises
+    found = []
+    for task in matrix.tasks:
+        if task not in now:
+            continue
+        lost = {metric: by_task[task] for metric, by_task in losses.items() if task in by_task}
+        changed = since_learned.get(task)
+        made = _task(now[task], published[: current + 1], lost, promises)
+        found.append(
+            replace(
+                made,
+                standing=_standing(made, moved, changed, published[current].bank_version, max_forgetting),
+                compared=changed.compared if changed else 0,
+                newly_missed=changed.newly_missed if changed else 0,
+                newly_alarmed=changed.new_false_alarms if changed else 0,
+                put_right=changed.corrected if changed else 0,
+            )
         )
-        for task in by_learning
-        if task in now
-    )
+    return tuple(found)
+
+
+def _standing(
+    task: TaskFinding, moved: Sequence[TaskId], changed: Flips | None, version: int, max_forgetting: float
+) -> Standing:
+    loss = task.loss.get("image_auroc")
+    harmed = changed is not None and bool(changed.new_false_alarms or changed.newly_missed)
+    if task.learned_in == version:
+        return Standing.NEW
+    if task.task in moved:
+        return Standing.UNCOMPARED
+    if loss is not None and loss > max_forgetting + ROUNDING:
+        return Standing.WORSE
+    if harmed or (loss is not None and loss > ROUNDING):
+        return Standing.SLIGHT
+    if loss is None:
+        return Standing.UNMEASURED
+    return Standing.BETTER if loss < -ROUNDING or (changed and changed.corrected) else Standing.SAME
 
 
 def _task(
@@ -214,41 +294,54 @@ def _task(
         detections=Rate.of(measured.detection_rate, measured.n_defective),
         promise=promises.get(task),
         notes=measured.notes,
+        standing=Standing.UNMEASURED,
     )
 
 
-def _gone(published: Sequence[Evaluation], current: int) -> tuple[TaskId, ...]:
+def _gone(
+    published: Sequence[Evaluation], current: int, jobs: Sequence[Job]
+) -> tuple[tuple[TaskId, ...], tuple[TaskId, ...]]:
+    """Tasks of earlier versions that the current one lacks: for no reason that a person gave, and retired."""
     known = {task: None for e in published[: current + 1] for task in e.tasks}
-    return tuple(task for task in known if task not in published[current].tasks)
+    lacking = [task for task in known if task not in published[current].tasks]
+    by_hand = {job.task for job in jobs if job.kind is JobKind.RETIRE and job.state is JobState.PUBLISHED}
+    return tuple(t for t in lacking if t not in by_hand), tuple(t for t in lacking if t in by_hand)
 
 
-def _since_learned(published: Sequence[Evaluation], current: int) -> tuple[Flips, ...]:
+def _since_learned(published: Sequence[Evaluation], current: int) -> Mapping[TaskId, Flips]:
+    """Of every task that an earlier version had, what changed from the first one to the current one."""
     if not published:
-        return ()
+        return {}
     firsts: dict[TaskId, Evaluation] = {}
     for e in published[:current]:
         for task in e.tasks:
             firsts.setdefault(task, e)
-    return tuple(forgetting.flips(first, published[current], tasks=[task]) for task, first in firsts.items())
+    return {task: forgetting.flips(first, published[current], tasks=[task]) for task, first in firsts.items()}
 
 
-def _decisions(tried: Sequence[Evaluation], reasons: Mapping[int, str]) -> tuple[Decision, ...]:
+def _decisions(
+    tried: Sequence[Evaluation], reasons: Mapping[int, str], refused: Sequence[Refusal]
+) -> tuple[Decision, ...]:
     decisions = []
+    by_step = {refusal.step: refusal for refusal in refused}
     for row, candidate in enumerate(tried):
         matrix = _against_published(tried, row, "image_auroc")
         losses = matrix.losses()
         worst = max(losses, key=lambda task, losses=losses: losses[task], default=None)
         before = next((e for e in reversed(tried[:row]) if e.published), None)
+        refusal = by_step.get(matrix.steps[-1])
+        reason = reasons.get(candidate.job_id) if candidate.job_id is not None else None
         decisions.append(
             Decision(
                 step=matrix.steps[-1],
                 at=candidate.at,
                 half=candidate.half,
-                reason=reasons.get(candidate.job_id) if candidate.job_id is not None else None,
-                forgetting=forgetting.forgetting_measure(matrix.scores, first=matrix.first),
+                reason="; ".join(refusal.reasons) if refusal and refusal.reasons else reason,
+                forgetting=forgetting.forgetting_measure(matrix.comparable(), first=matrix.first),
                 worst_task=worst,
                 worst_loss=losses[worst] if worst is not None else float("nan"),
                 flips=forgetting.flips(before, candidate) if before else None,
+                overridden_in=refusal.overridden_in if refusal else None,
             )
         )
     return tuple(decisions)

@@ -5,11 +5,14 @@ from typing import NamedTuple
 
 from stream_ad.domain.evaluation import Half
 from stream_ad.evaluation.findings import Decision, ForgettingReport, Outcome, Rate, TaskFinding
+from stream_ad.evaluation.refusals import pairs_in_words, why
 
 _NUMBERS = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 
 
 class Words(NamedTuple):
+    #: did anything get worse? In one sentence
+    answer: str
     #: what was learned, kept, lost and refused
     found: tuple[str, ...]
     #: on what pictures, at what price
@@ -23,9 +26,27 @@ def plain_words(report: ForgettingReport) -> Words:
             "Nothing was measured: no bank version has been evaluated on held-out pictures yet,"
             " so nothing can be said about forgetting."
         )
-        return Words((nothing, *_refused(report)), ())
-    found = (*_learned(report), *_lost(report), *_verdicts(report), *_refused(report))
-    return Words(found, (*_basis(report), *_routing(report), *_alarms(report)))
+        return Words(_answer(report), (nothing, *_refused(report)), ())
+    found = (*_learned(report), *_lost(report), *_verdicts(report), *_again(report), *_refused(report))
+    found = (*found, *_by_people(report))
+    return Words(_answer(report), found, (*_basis(report), *_routing(report), *_alarms(report)))
+
+
+def _answer(report: ForgettingReport) -> str:
+    """Did anything get worse?"""
+    match report.outcome:
+        case Outcome.KEPT:
+            return "No. Nothing that was learned has got worse."
+        case Outcome.SLIGHT:
+            return "Hardly. Single verdicts or scores got worse, by no more than is allowed."
+        case Outcome.FIRST:
+            return "There is nothing to compare with yet."
+        case Outcome.UNMEASURED:
+            return "Not known: it was not measured."
+    over = [task for task, loss in report.losses.items() if loss > report.max_forgetting + 1e-9]
+    worse = f"{_names(over)} {_is(over)} inspected less well than before" if over else ""
+    gone = f"{_names(report.gone)} {_is(report.gone)} not inspected any more" if report.gone else ""
+    return f"Yes. {' and '.join(filter(None, (worse, gone)))}.".replace("Yes. .", "Yes.")
 
 
 def share(rate: Rate, noun: str = "") -> str:
@@ -59,6 +80,11 @@ def _learned(report: ForgettingReport) -> list[str]:
         ]
     else:
         sentences = [f"{_count(len(report.tasks), 'product')} were learned one after the other: {names}."]
+    if report.retired:
+        sentences.append(
+            f"{_names(report.retired)} {_were(len(report.retired))} taken out by a person and {_is(report.retired)} not"
+            " inspected any more."
+        )
     again = [task for task in report.tasks if task.adapted_again_in]
     if again:
         sentences.append(f"{_names([task.task for task in again])} {_were(len(again))} adapted again since.")
@@ -74,7 +100,9 @@ def _lost(report: ForgettingReport) -> list[str]:
     losses = report.losses
     sentences = []
     if report.gone:
-        sentences.append(f"Something old was lost: {_names(report.gone)} {_is(report.gone)} no longer in the bank.")
+        sentences.append(
+            f"Something old was lost: {_names(report.gone)} {_is(report.gone)} no longer in the bank{_dropped(report)}."
+        )
     if losses:
         worst = max(losses, key=lambda task: losses[task])
         limit = f"{report.max_forgetting:.3f}"
@@ -83,7 +111,8 @@ def _lost(report: ForgettingReport) -> list[str]:
             count = "one product" if len(over) == 1 else f"{_small(len(over))} products"
             sentences.append(
                 f"Something old was lost: {count} fell by more than the {limit} image AUROC that the gate allows"
-                f" ({', '.join(f'{task} by {points(losses[task])}' for task in over)})."
+                f" ({', '.join(f'{task} by {points(losses[task])}' for task in over)}):"
+                f" for {worst}, {pairs_in_words(losses[worst])}."
             )
         elif losses[worst] > 1e-9:
             sentences.append(
@@ -92,15 +121,21 @@ def _lost(report: ForgettingReport) -> list[str]:
             )
         elif not report.gone:
             sentences.append(
-                "Nothing old was lost: no product separates good from defective parts worse than at any time before"
-                " (image AUROC, the product guessed from the picture)."
+                "Nothing old was lost: no product separates good from defective parts worse than at any time before."
             )
     elif report.outcome == Outcome.UNMEASURED:
         sentences.append(
             "Whether something old was lost was not measured: no old product has a comparable image AUROC,"
             " so nothing is claimed."
         )
-    old_unmeasured = [task.task for task in report.tasks if _is_old(task, report) and task.task not in losses]
+    if report.moved:
+        sentences.append(
+            f"{_names(report.moved)} {_is(report.moved)} judged by other pictures than before, so what changed there"
+            " is neither lost nor gained."
+        )
+    old_unmeasured = [
+        t.task for t in report.tasks if _is_old(t, report) and t.task not in losses and t.task not in report.moved
+    ]
     if losses and old_unmeasured:
         sentences.append(f"For {_names(old_unmeasured)} this was not measured, so nothing is claimed.")
     if report.mixed:
@@ -207,6 +242,23 @@ def _alarms(report: ForgettingReport) -> list[str]:
     return sentences
 
 
+def _again(report: ForgettingReport) -> list[str]:
+    if not report.again:
+        return []
+    changed = [repeat for repeat in report.again if not repeat.same]
+    start = f"What is in use was measured again {_times(len(report.again))}"
+    if not changed:
+        return [f"{start}, each time with the same result." if len(report.again) > 1 else f"{start}: the same result."]
+    last = changed[-1]
+    why = f", perhaps because {', '.join(last.differing)} changed" if last.differing else ""
+    what = [f"{task} from {was:.3f} to {now:.3f}" for task, (was, now) in last.scores.items()]
+    what += [f"{task} could not be measured" for task in last.missing]
+    what += [f"{task} by other pictures" for task in last.moved]
+    if last.flips and last.flips.flips:
+        what.append(f"{_plural(len(last.flips.flips), 'verdict')} changed")
+    return [f"{start}; on {last.at:%Y-%m-%d} figures of the same bank differed: {'; '.join(what)}{why}."]
+
+
 def _refused(report: ForgettingReport) -> list[str]:
     rejected = report.rejected
     if not rejected:
@@ -215,14 +267,36 @@ def _refused(report: ForgettingReport) -> list[str]:
     start = (
         f"{len(rejected)} of {_plural(len(report.decisions), 'candidate')} {_were(len(rejected))} refused by the gate"
     )
-    return [f"{start} and never used: " + "; ".join(f"{_subject(r)}, {_why(r)}" for r in rejected) + "."]
+    said = {refusal.step: why(refusal, 2) for refusal in report.refusals}
+    reasons = [f"{_subject(one)}, {_because(one, said.get(one.step, ''))}" for one in rejected[-3:]]
+    earlier = f", earlier ones below; the last {len(reasons)}" if len(rejected) > len(reasons) else ""
+    return [f"{start} and never used{earlier}: " + "; ".join(reasons) + "."]
+
+
+def _by_people(report: ForgettingReport) -> list[str]:
+    overrides = [event for event in report.by_people if event.what.startswith("overrode")]
+    if not overrides:
+        return []
+    last = overrides[-1]
+    return [
+        f"{_times(len(overrides)).capitalize()} a person overrode the gate, the last time {last.who}"
+        f" on {last.at:%Y-%m-%d}: “{last.detail.strip().rstrip('.')}”."
+    ]
+
+
+def _dropped(report: ForgettingReport) -> str:
+    """That somebody had gone back to an older bank, which is how a product gets lost without anybody retiring it."""
+    back = [event for event in report.by_people if event.what.startswith("went back")]
+    return f", since {back[-1].who} went back to an older bank ({back[-1].at:%Y-%m-%d})" if back else ""
 
 
 def _subject(decision: Decision) -> str:
     return f"the one for {decision.step.learned_task}" if decision.step.learned_task else "one"
 
 
-def _why(decision: Decision) -> str:
+def _because(decision: Decision, plain: str) -> str:
+    if plain:
+        return "because " + plain
     if decision.reason:
         return "because " + decision.reason.strip().rstrip(".")
     if decision.worst_task is not None and decision.worst_loss > 0:
@@ -257,6 +331,10 @@ def _plural(count: int, noun: str) -> str:
 
 def _were(count: int) -> str:
     return "was" if count == 1 else "were"
+
+
+def _times(count: int) -> str:
+    return {1: "once", 2: "twice"}.get(count, f"{_small(count)} times")
 
 
 def _is(names: Sequence[str]) -> str:

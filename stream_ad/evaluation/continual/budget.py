@@ -1,7 +1,8 @@
 """Old entries shrink into a fixed number of rows, without their pictures.
 
 A coreset's rows stand in the order in which greedy k-center took them, and that order is nested: its first r rows are
-what k-center would have chosen with r rows. So an entry shrinks by keeping its first rows.
+what k-center would have chosen with r rows. So an entry shrinks by keeping its first rows. Rows that came by patches
+stand behind them and stay: without them the false alarms would come back.
 """
 
 import hashlib
@@ -10,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from stream_ad.detectors.patching import PATCHED
 from stream_ad.domain.bank import BankEntry
 
 CORESET = "coreset"
@@ -30,7 +32,12 @@ def shrunk(entry: BankEntry, rows: int) -> BankEntry:
         raise ValueError(f"an entry needs at least one row, got {rows}")
     if rows_of(entry) <= rows:
         return entry
-    return with_arrays(entry, {CORESET: np.asarray(entry.arrays[CORESET])[:rows]})
+    coreset = np.asarray(entry.arrays[CORESET])
+    patched = min(int(entry.arrays.get(PATCHED, 0)), rows - 1)
+    if not patched:
+        return with_arrays(entry, {CORESET: coreset[:rows]})
+    kept = np.concatenate([coreset[: rows - patched], coreset[len(coreset) - patched :]])
+    return with_arrays(entry, {CORESET: kept, PATCHED: np.array(patched)})
 
 
 def with_arrays(entry: BankEntry, changed: Mapping[str, np.ndarray]) -> BankEntry:

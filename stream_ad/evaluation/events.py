@@ -1,0 +1,91 @@
+"""What happened to the bank, in order: what jobs did to it, and what people decided."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from stream_ad.domain.job import Job, JobKind, JobState
+
+#: actions of the audit table that are people's decisions about banks
+BY_PEOPLE = {"use": "went back to", "override": "overrode the gate"}
+#: characters of a job's message that are told
+TOLD = 320
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    at: datetime
+    #: "learned gasket"
+    what: str
+    #: "bank 3", "refused", "nothing changed" ...
+    outcome: str
+    #: more of it, in a sentence; "" when there is no more
+    detail: str
+    job_id: int | None = None
+    #: of a person's decision
+    who: str | None = None
+    harmless: bool = True
+
+
+def events(jobs: Sequence[Job], audit: Sequence[Mapping[str, Any]]) -> tuple[Event, ...]:
+    """Jobs that ended and decisions of people, oldest first."""
+    told = [_of_job(job) for job in jobs if not job.state.open and job.finished_at is not None]
+    told += [_of_person(row) for row in audit if row["action"] in BY_PEOPLE]
+    return tuple(sorted(told, key=lambda event: event.at))
+
+
+def what(job: Job) -> str:
+    """What a job was to do, in two or three words."""
+    match job.kind:
+        case JobKind.ADAPT:
+            return f"learn {job.task}"
+        case JobKind.READAPT:
+            return f"learn {job.task} again"
+        case JobKind.PATCH:
+            return f"patch {job.task}"
+        case JobKind.RETIRE:
+            return f"retire {job.task}"
+        case JobKind.SQUEEZE:
+            return "squeeze all products"
+        case JobKind.EVALUATE:
+            return "measure the bank in use again"
+
+
+def _of_job(job: Job) -> Event:
+    assert job.finished_at is not None
+    outcome = {
+        JobState.PUBLISHED: f"bank {job.bank_version}",
+        JobState.REJECTED: "refused",
+        JobState.DONE: "measured",
+    }.get(job.state, str(job.state))
+    return Event(
+        at=job.finished_at,
+        what=what(job),
+        outcome=outcome,
+        detail=_told(job),
+        job_id=job.id,
+        harmless=job.state in (JobState.PUBLISHED, JobState.DONE),
+    )
+
+
+def _told(job: Job) -> str:
+    """A job's message without what stands in the other columns already."""
+    message = " ".join((job.message or "").split())
+    for start in (f"bank {job.bank_version} published ", "rejected, "):
+        message = message.removeprefix(start)
+    message = message.removeprefix(f"with {job.task!r}: ")
+    return message if len(message) <= TOLD else message[: TOLD - 2].rstrip() + " …"
+
+
+def _of_person(row: Mapping[str, Any]) -> Event:
+    action, subject = row["action"], row["subject"]
+    return Event(
+        at=row["at"],
+        what=f"{BY_PEOPLE[action]} {subject}" if action == "use" else f"{BY_PEOPLE[action]}: {subject}",
+        outcome=subject if action == "use" else "overridden",
+        detail=str(row["reason"]),
+        job_id=(row["details"] or {}).get("job"),
+        who=str(row["who"]),
+        harmless=False,
+    )
