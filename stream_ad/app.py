@@ -14,10 +14,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stream_ad import job_parts, stream_parts
+from stream_ad import job_parts, scheduler_parts, stream_parts
 from stream_ad.adapters.clock import SystemClock
 from stream_ad.config import Settings
 from stream_ad.domain.bank import BankEntry, MemoryBank
+from stream_ad.domain.duty import DutyRun
 from stream_ad.domain.evaluation import TaskEvaluation
 from stream_ad.domain.images import HeldoutSet, ImageSet, Mask
 from stream_ad.domain.job import Job
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from stream_ad.report_parts import Reports
     from stream_ad.services.placing import Placing
     from stream_ad.services.retention import Retention
+    from stream_ad.services.scheduling import Duty, Scheduler
     from stream_ad.services.scoring import Scorer
     from stream_ad.services.streaming import OnBatch, Stream
     from stream_ad.services.worker import Worker
@@ -370,6 +372,22 @@ class App:
             ],
             self.clock,
         )
+
+    # --- the scheduler ----------------------------------------------------------------------------
+
+    def duties(self) -> "Sequence[Duty]":
+        """Everything that comes again and again."""
+        return scheduler_parts.duties(
+            self.settings, self.database, self.clock, retention=self.retention(), write_report=self.write_report
+        )
+
+    def duties_standing(self) -> tuple[Mapping[str, DutyRun], Sequence[str]]:
+        """How each duty went the last time, and the tasks that no longer look as they did."""
+        return self.database.duties.all(), scheduler_parts.drifting(self.settings, self.database)
+
+    def scheduler(self) -> "Scheduler":
+        """What does the duties that settings have a schedule for. Raises: ConfigError: a schedule is none."""
+        return scheduler_parts.scheduler(self.duties(), self.settings, self.database, self.clock)
 
     # --- reports ----------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from stream_ad.commands import setup, stream, tasks
+from stream_ad.commands import gate, setup, stream, tasks
 from stream_ad.commands.bank import bank
 from stream_ad.commands.bench import bench
 from stream_ad.commands.bench_robustness import robustness
@@ -21,6 +21,7 @@ from stream_ad.commands.job import job
 from stream_ad.commands.jobs import jobs, worker
 from stream_ad.commands.report import report
 from stream_ad.commands.retention import retention
+from stream_ad.commands.scheduler import scheduler
 from stream_ad.commands.schema import schema
 from stream_ad.commands.score import score
 from stream_ad.commands.weights import weights
@@ -66,9 +67,12 @@ cli.add_typer(weights, name="weights", rich_help_panel=SET_UP)
 cli.command(rich_help_panel=SET_UP)(demo)
 cli.command("add-task", rich_help_panel=TEACH)(tasks.add_task)
 cli.add_typer(tasks.tasks, name="tasks", rich_help_panel=TEACH)
+jobs.command()(gate.override)
 cli.add_typer(jobs, name="jobs", rich_help_panel=TEACH)
 cli.add_typer(job, name="job", rich_help_panel=TEACH)
 cli.command(rich_help_panel=TEACH)(worker)
+cli.command(rich_help_panel=TEACH)(scheduler)
+bank.command()(gate.evaluate)
 cli.add_typer(bank, name="bank", rich_help_panel=TEACH)
 cli.command(rich_help_panel=INSPECT)(score)
 cli.command(rich_help_panel=INSPECT)(stream.serve)

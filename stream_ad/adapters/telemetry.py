@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry, Histogram, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from stream_ad.domain.duty import DutyRun
 from stream_ad.domain.job import JobState
 from stream_ad.domain.message import DeadLetter
 from stream_ad.domain.ports import Clock
@@ -329,6 +330,75 @@ class WorkerMetrics(Collector):
             jobs.add_metric([state], counts.get(state, 0))
         yield jobs
         yield _gauge("database_up", "1 while the database answers.", 1)
+
+
+@runtime_checkable
+class WatchedScheduler(Protocol):
+    """`services.scheduling.Scheduler`."""
+
+    @property
+    def leads(self) -> bool: ...
+    @property
+    def counts(self) -> Mapping[tuple[str, str], int]:
+        """Duties done here, by name and how they ended."""
+        ...
+
+
+class SchedulerMetrics(Collector):
+    """Of one scheduler, and of the duties that all schedulers share: whoever leads, each tells the same of those."""
+
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        clock: Clock,
+        scheduler: WatchedScheduler,
+        *,
+        standing: Callable[[], tuple[Mapping[str, DutyRun], Sequence[str]]],
+        max_tasks: int,
+    ) -> None:
+        """`standing`: how each duty went the last time, and the tasks that no longer look as they did."""
+        self._clock, self._scheduler, self._standing, self._max_tasks = clock, scheduler, standing, max_tasks
+        registry.register(self)
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        yield _gauge("scheduler_leading", "1 while this scheduler leads.", self._scheduler.leads)
+        done = CounterMetricFamily(
+            "stream_ad_duties", "Duties that this scheduler did, by how they ended.", labels=("duty", "outcome")
+        )
+        for (duty, outcome), count in dict(self._scheduler.counts).items():
+            done.add_metric([duty, outcome], count)
+        yield done
+        try:
+            runs, drifting = self._standing()
+        except StreamAdError:  # the scrape must not fail with the database
+            yield _gauge("database_up", "1 while the database answers.", 0)
+            return
+        yield from self._of_runs(runs)
+        drifts = GaugeMetricFamily(
+            "stream_ad_drifting", "1 for a task that no longer looks as it did.", labels=("task",)
+        )
+        for task in list(drifting)[: self._max_tasks]:
+            drifts.add_metric([task], 1)
+        yield drifts
+        yield _gauge("drifting_tasks", "Tasks that look otherwise than they did.", len(drifting))
+        yield _gauge("database_up", "1 while the database answers.", 1)
+
+    def _of_runs(self, runs: Mapping[str, DutyRun]) -> Iterator[Metric]:
+        failed = GaugeMetricFamily("stream_ad_duty_failed", "1 when the last run failed.", labels=("duty",))
+        age = GaugeMetricFamily("stream_ad_duty_age_seconds", "Since it last ended well.", labels=("duty",))
+        found = GaugeMetricFamily(
+            "stream_ad_duty_found", "Numbers of the last run that ended well.", labels=("duty", "what")
+        )
+        for name, run in runs.items():
+            failed.add_metric([name], run.failed)
+            if run.good_at is not None:
+                age.add_metric([name], (self._clock.now() - run.good_at).total_seconds())
+            for what, number in run.figures.items():
+                found.add_metric([name, what], number)
+        yield from (failed, age, found)
 
 
 class ProcessMetrics(Collector):

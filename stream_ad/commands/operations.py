@@ -11,12 +11,19 @@ from rich.console import Console
 from stream_ad.app import App, code_version
 from stream_ad.commands.common import log_to_terminal
 from stream_ad.domain.result import InspectionResult
-from stream_ad.services.probes import not_alive, not_ready, worker_not_alive, worker_not_ready
+from stream_ad.services.probes import (
+    not_alive,
+    not_ready,
+    scheduler_not_alive,
+    worker_not_alive,
+    worker_not_ready,
+)
 
 if TYPE_CHECKING:
     from stream_ad.adapters.ops_server import Probe
     from stream_ad.adapters.sd_notify import Systemd
     from stream_ad.services.placing import Placing
+    from stream_ad.services.scheduling import Scheduler
     from stream_ad.services.streaming import Stream
 
 log = logging.getLogger(__name__)
@@ -137,6 +144,54 @@ class WorkerOperations:
 
     def status(self) -> str:
         return "works on a job" if self._worker.busy_since else "waits for a job"
+
+
+@contextmanager
+def operating_scheduler(app: App, scheduler: "Scheduler", stop: threading.Event) -> Iterator[None]:
+    """The same for a scheduler."""
+    operations = SchedulerOperations(app, scheduler)
+    with _answering(
+        app,
+        app.settings.ops.scheduler_listen,
+        registry=operations.registry,
+        alive=operations.alive,
+        ready=operations.ready,
+        systemd=operations.systemd,
+        status=operations.status,
+        stop=stop,
+    ):
+        operations.systemd.ready(operations.status())
+        yield
+
+
+class SchedulerOperations:
+    def __init__(self, app: App, scheduler: "Scheduler") -> None:
+        from prometheus_client import CollectorRegistry
+
+        from stream_ad.adapters.patience import WithinSeconds
+        from stream_ad.adapters.sd_notify import Systemd
+        from stream_ad.adapters.telemetry import SchedulerMetrics
+
+        settings = app.settings.ops
+        self._app, self._scheduler = app, scheduler
+        self._standing = WithinSeconds(app.duties_standing, within_s=settings.database_timeout_s, who="database")
+        self.registry = CollectorRegistry()
+        SchedulerMetrics(self.registry, app.clock, scheduler, standing=self._standing, max_tasks=settings.metric_tasks)
+        self.systemd = Systemd()
+
+    def alive(self) -> list[str]:
+        return scheduler_not_alive(
+            ticked_at=self._scheduler.ticked_at, now=self._app.clock.now(), stuck_s=self._app.settings.ops.stuck_s
+        )
+
+    def ready(self) -> list[str]:
+        return worker_not_ready(stopping=self._scheduler.stopping, ask_database=self._standing)
+
+    def status(self) -> str:
+        if not self._scheduler.leads:
+            return f"stands by; {self._scheduler.leadership.leader or 'nobody'} leads"
+        busy = self._scheduler.busy
+        return f"leads, at work on {', '.join(busy)}" if busy else "leads, nothing is due"
 
 
 @contextmanager

@@ -184,27 +184,39 @@ def publish(
 
 
 def up(config: ConfigOption = None, idle: IdleOption = None) -> None:
-    """Everything in one place: `serve` here and a `worker` beside it. Ctrl-C stops both."""
+    """Everything in one place: `serve` here, a `worker` and a `scheduler` beside it. Ctrl-C stops all."""
     app = open_app(config)
     start_log(app)
-    stop = stop_on_signals(again_kills=False)  # the worker must not be left behind
+    stop = stop_on_signals(again_kills=False)  # the others must not be left behind
     operations = Operations(app, stop)
     named = config_path(config)
-    command = [sys.executable, "-m", "stream_ad.cli", "worker", *(["--config", str(named)] if named else [])]
-    supervisor = threading.Thread(target=keep_running, args=(command, stop), name="worker's supervisor")
-    supervisor.start()
+    supervisors = [
+        threading.Thread(
+            target=keep_running,
+            args=(
+                name,
+                [sys.executable, "-m", "stream_ad.cli", name, *(["--config", str(named)] if named else [])],
+                stop,
+            ),
+            name=f"{name}'s supervisor",
+        )
+        for name in ("worker", "scheduler")
+    ]
+    for supervisor in supervisors:
+        supervisor.start()
     try:
         counters = run_stream(app, operations, stop, idle)
     finally:
         stop.set()
-        supervisor.join()
+        for supervisor in supervisors:
+            supervisor.join()
     leave(counters)
 
 
-def keep_running(command: Sequence[str], stop: threading.Event) -> None:
+def keep_running(name: str, command: Sequence[str], stop: threading.Event) -> None:
     """Run a process until `stop`, again when it dies; then end it politely."""
     while not stop.is_set():
-        # a session of its own: Ctrl-C reaches this process alone, which then ends the worker in order
+        # a session of its own: Ctrl-C reaches this process alone, which then ends the others in order
         process = subprocess.Popen(command, start_new_session=True, env=os.environ)
         while process.poll() is None and not stop.wait(0.2):
             pass
@@ -212,9 +224,9 @@ def keep_running(command: Sequence[str], stop: threading.Event) -> None:
             process.terminate()
             try:
                 process.wait(FAREWELL_S)
-            except subprocess.TimeoutExpired:  # the lease runs out, and another worker takes the job
+            except subprocess.TimeoutExpired:  # its lease runs out, and another takes over
                 process.kill()
                 process.wait()
         elif not stop.is_set():
-            err().print(f"the worker ended with exit code {process.returncode}; started again in {RESTART_S:g} s")
+            err().print(f"the {name} ended with exit code {process.returncode}; started again in {RESTART_S:g} s")
             stop.wait(RESTART_S)

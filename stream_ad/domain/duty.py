@@ -41,6 +41,8 @@ class Found:
     text: str
     #: the numbers of it, for metrics, by name
     figures: Mapping[str, float] = field(default_factory=dict)
+    #: whether anybody wants to read of it
+    news: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -63,3 +63,10 @@ def worker_not_ready(*, stopping: bool, ask_database: Callable[[], object]) -> l
     except StreamAdError as error:
         wrong.append(str(error))
     return wrong
+
+
+def scheduler_not_alive(*, ticked_at: datetime, now: datetime, stuck_s: float) -> list[str]:
+    """Why a scheduler should be started again. Duties may take as long as they take."""
+    if (still_s := (now - ticked_at).total_seconds()) > stuck_s:
+        return [f"the scheduler last went round {still_s:.0f} s ago, needed at most {stuck_s:g} s"]
+    return []

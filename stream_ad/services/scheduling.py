@@ -147,7 +147,7 @@ class Scheduler:
             log.exception("duty %s: unexpected error", duty.name)
             found = Found(f"unexpected {type(error).__name__}: {error}")
         self.counts[duty.name, "failed" if failed else "done"] += 1
-        level = logging.WARNING if failed else logging.INFO
+        level = logging.WARNING if failed else logging.INFO if found.news else logging.DEBUG
         log.log(level, "duty %s, %.1f s: %s", duty.name, time.monotonic() - began, found.text)
         self._runs.end(duty.name, self.leadership.holder, found, self._clock.now(), failed=failed)
 

@@ -25,7 +25,8 @@ class SqlLeaseRepository:
             return None if row is None else _lease_of(row)
 
     def take(self, name: str, holder: str, *, seen: Lease | None, until: datetime) -> Lease | None:
-        with self._transactions.write() as session:
+        # after a loss of power nobody leads, whatever the row says: who was silent is followed
+        with self._transactions.write(durable=False) as session:
             if seen is None:
                 taken = _insert_unless_there(session, LeaseRow, name=name, holder=holder, until=until, beat=1)
             else:
@@ -44,13 +45,13 @@ class SqlLeaseRepository:
 
 
 class SqlDutyRepository:
-    """`domain.duty.DutyRepository` on SQL."""
+    """`domain.duty.DutyRepository` on SQL. What a loss of power undoes is done again."""
 
     def __init__(self, transactions: Transactions) -> None:
         self._transactions = transactions
 
     def begin(self, name: str, leader: str, at: datetime) -> DutyRun:
-        with self._transactions.write() as session:
+        with self._transactions.write(durable=False) as session:
             new = _insert_unless_there(
                 session, DutyRow, name=name, leader=leader, started_at=at, tries=1, failed=False, figures={}
             )
@@ -68,7 +69,7 @@ class SqlDutyRepository:
         if not failed:  # figures of the last good run stay
             values |= {"figures": dict(found.figures), "good_at": at}
         statement = update(DutyRow).where(DutyRow.name == name, DutyRow.leader == leader, DutyRow.ended_at.is_(None))
-        with self._transactions.write() as session:
+        with self._transactions.write(durable=False) as session:
             ended = session.scalar(
                 statement.values(**values).returning(DutyRow.name).execution_options(synchronize_session=False)
             )

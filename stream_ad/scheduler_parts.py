@@ -1,0 +1,119 @@
+"""What a scheduler is made of, from settings: its duties, when they are due, and the lease that it leads by.
+
+The part of `app.py` that knows their concrete classes. Nothing is imported before it is needed.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stream_ad.config import Settings
+from stream_ad.domain.duty import Found
+from stream_ad.domain.ports import Clock
+from stream_ad.services.scheduling import Duty, Scheduler, Still
+
+if TYPE_CHECKING:
+    from stream_ad.adapters.schedules import Timetable
+    from stream_ad.adapters.storage import Database
+    from stream_ad.services.drift import DriftWatch
+    from stream_ad.services.retention import Retention
+
+#: one leader of all schedulers on a database
+LEASE = "scheduler"
+
+
+def scheduler(duties: Sequence[Duty], settings: Settings, database: "Database", clock: Clock) -> Scheduler:
+    """One that leads or stands by. Raises: ConfigError: a schedule is none."""
+    from stream_ad.services.leadership import Leadership
+
+    wanted = [duty for duty in duties if duty.name in settings.scheduler.schedules()]
+    return Scheduler(
+        wanted,
+        timetable([duty.name for duty in wanted], settings),
+        Leadership(database.leases, clock, name=LEASE, lease_s=settings.scheduler.lease_s),
+        database.duties,
+        clock,
+    )
+
+
+def timetable(names: Sequence[str], settings: Settings) -> "Timetable":
+    """When these duties are due. Raises: ConfigError: a schedule is none."""
+    from stream_ad.adapters.schedules import Schedule, Timetable, time_zone
+
+    zone, schedules = time_zone(settings.scheduler.timezone), settings.scheduler.schedules()
+    return Timetable({name: Schedule(schedules[name], zone) for name in names if name in schedules})
+
+
+def duties(
+    settings: Settings,
+    database: "Database",
+    clock: Clock,
+    *,
+    retention: "Retention",
+    write_report: Callable[[], Sequence[Path]],
+) -> list[Duty]:
+    """Everything that comes again and again, whether settings have a schedule for it or not."""
+
+    def evaluation(still: Still) -> Found:
+        from stream_ad.services.duties import queue_evaluation
+
+        return queue_evaluation(database.tasks, database.banks, clock)
+
+    def drift(still: Still) -> Found:
+        return drift_watch(settings, database, clock).look(still)
+
+    def sweep(still: Still) -> Found:
+        from stream_ad.services.duties import sweep_jobs
+
+        return sweep_jobs(database.jobs, clock)
+
+    def prune(still: Still) -> Found:
+        from stream_ad.services import duties
+
+        return duties.prune(retention, still)
+
+    def verification(still: Still) -> Found:
+        from stream_ad.adapters.database import Transactions
+        from stream_ad.adapters.stored_files import StoredBanks, StoredEntries
+        from stream_ad.services.verification import verify
+
+        transactions = Transactions(database.engine)
+        kinds = [StoredBanks(transactions), StoredEntries(transactions, database.entries.path)]
+        return verify(kinds, database.audit, clock, still)
+
+    def report(still: Still) -> Found:
+        from stream_ad.services import duties
+
+        return duties.report(write_report)
+
+    return [
+        Duty("evaluation", "measure the active bank again, by a job", evaluation),
+        Duty(
+            "drift",
+            "compare results with what they were, propose to adapt again",
+            drift_watch(settings, database, clock).look,
+        ),
+        Duty("sweep", "queue or end jobs of workers that died", sweep),
+        Duty("retention", "delete what is beyond the bounds", prune),
+        Duty("verification", "read all that is stored by its hash", verification),
+        Duty("report", "write the report on forgetting", report),
+    ]
+
+
+def drift_watch(settings: Settings, database: "Database", clock: Clock) -> "DriftWatch":
+    """What compares results with what they were."""
+    from stream_ad.services.drift import DriftOptions, DriftWatch
+
+    return DriftWatch(database.drift, database.entries, clock, DriftOptions(**settings.drift.model_dump()))
+
+
+def drifting(settings: Settings, database: "Database") -> list[str]:
+    """Tasks of the active bank that no longer look as they did."""
+    from stream_ad.services.drift import drifted
+
+    active = database.drift.entries()
+    return [
+        task
+        for task, state in database.drift.states().items()
+        if active.get(task) == state.entry_sha256 and drifted(state, settings.drift.windows_in_a_row)
+    ]
