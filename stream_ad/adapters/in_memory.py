@@ -324,6 +324,10 @@ class InMemoryLedger:
     def done(self, topic: str, up_to: int) -> None:
         self._done[topic] = max(self._done[topic], up_to)
 
+    def find(self, topic: str, offset: int) -> tuple[str, str] | None:
+        files = self._files[topic]
+        return files[offset] if offset < len(files) else None
+
     def again(self, topic: str, offset: int) -> int | None:
         files = self._files[topic]
         if offset >= min(self._done[topic], len(files)) or files[offset] is None:

@@ -13,6 +13,7 @@ from stream_ad.adapters.repositories import (
     SqlDriftRepository,
     SqlDutyRepository,
     SqlEvaluationRepository,
+    SqlFeedbackRepository,
     SqlFileLedger,
     SqlJobRepository,
     SqlLeaseRepository,
@@ -40,6 +41,7 @@ class Database:
         self.banks = SqlBankRepository(transactions, self.entries)
         self.evaluations = SqlEvaluationRepository(transactions)
         self.results = SqlResultRepository(transactions)
+        self.feedback = SqlFeedbackRepository(transactions)
         self.files = SqlFileLedger(transactions)
         self.audit = SqlAuditRepository(transactions)
         self.leases = SqlLeaseRepository(transactions)

@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from stream_ad.domain.bank import BankEntry, MemoryBank
 from stream_ad.domain.evaluation import Evaluation, Half
+from stream_ad.domain.feedback import Feedback, FeedbackKind, FeedbackState
 from stream_ad.domain.job import Ended, Job, JobKind, JobState
 from stream_ad.domain.message import DeadLetter, OutboxMessage, Place, Record, Standing
 from stream_ad.domain.result import InspectionResult
@@ -439,6 +440,83 @@ class ResultRepository(Protocol):
 
 
 @runtime_checkable
+class FeedbackRepository(Protocol):
+    def add(
+        self,
+        *,
+        place: Place,
+        kind: FeedbackKind,
+        who: str,
+        reason: str,
+        task: TaskId | None,
+        path: str,
+        sha256: str,
+        at: datetime,
+    ) -> Feedback:
+        """Note what was said, in quarantine; also in the audit table. Raises: DataError: it was said before."""
+        ...
+
+    def get(self, feedback_id: int) -> Feedback:
+        """Raises: DataError: there is none of that number."""
+        ...
+
+    def at(self, place: Place, kind: FeedbackKind) -> Feedback | None:
+        """What was said of a result."""
+        ...
+
+    def recent(
+        self,
+        limit: int,
+        *,
+        task: TaskId | None = None,
+        kind: FeedbackKind | None = None,
+        state: FeedbackState | None = None,
+    ) -> list[Feedback]:
+        """The latest, newest first; None: of any."""
+        ...
+
+    def of_job(self, job_id: int) -> list[Feedback]:
+        """What a job has taken on itself, oldest first."""
+        ...
+
+    def of_pictures(self, hashes: Collection[str]) -> list[Feedback]:
+        """What was said of these pictures, by the hashes of their pixels, oldest first."""
+        ...
+
+    def take(self, job_id: int, outcomes: Mapping[int, str]) -> None:
+        """A job takes feedback on itself and says, by number, what comes of it if the job is published.
+
+        Its state changes in the transaction that ends the job: applied, or refused when the gate rejects.
+        """
+        ...
+
+    def settle(self, state: FeedbackState, outcomes: Mapping[int, str]) -> None:
+        """What became of feedback that no job follows, by number."""
+        ...
+
+    def withdraw(self, feedback_id: int, *, who: str, reason: str, at: datetime) -> Feedback:
+        """It was a mistake. Raises: DataError: a job has followed it already."""
+        ...
+
+    def results(self, name: str) -> list[InspectionResult]:
+        """Results that a person may mean, newest first, at most 20: by place, by message id, by the sender's name."""
+        ...
+
+
+@runtime_checkable
+class PictureStore(Protocol):
+    """Encoded pictures that are kept because where they came from forgets."""
+
+    def put(self, data: bytes) -> str:
+        """Store durably; the name to find it by. The same bytes twice are one file."""
+        ...
+
+    def get(self, name: str) -> bytes:
+        """Raises: DataError: it is gone, or not what was stored."""
+        ...
+
+
+@runtime_checkable
 class FileLedger(Protocol):
     """Gives every file of a watched folder, by (path, sha256), an offset, which only `again` changes."""
 
@@ -456,6 +534,10 @@ class FileLedger(Protocol):
 
     def done(self, topic: str, up_to: int) -> None:
         """Every offset below `up_to` is done."""
+        ...
+
+    def find(self, topic: str, offset: int) -> tuple[str, str] | None:
+        """(path, sha256) of the file at an offset; None: there is none any more."""
         ...
 
     def again(self, topic: str, offset: int) -> int | None:

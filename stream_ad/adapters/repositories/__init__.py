@@ -4,6 +4,7 @@ from stream_ad.adapters.repositories.audit import SqlAuditRepository
 from stream_ad.adapters.repositories.banks import SqlBankRepository
 from stream_ad.adapters.repositories.drift import SqlDriftRepository
 from stream_ad.adapters.repositories.evaluations import SqlEvaluationRepository
+from stream_ad.adapters.repositories.feedback import SqlFeedbackRepository
 from stream_ad.adapters.repositories.files import SqlFileLedger
 from stream_ad.adapters.repositories.jobs import SqlJobRepository
 from stream_ad.adapters.repositories.leases import SqlDutyRepository, SqlLeaseRepository
@@ -16,6 +17,7 @@ __all__ = [
     "SqlDriftRepository",
     "SqlDutyRepository",
     "SqlEvaluationRepository",
+    "SqlFeedbackRepository",
     "SqlFileLedger",
     "SqlJobRepository",
     "SqlLeaseRepository",

@@ -12,12 +12,13 @@ from sqlalchemy.orm import Session
 from stream_ad.adapters.database import Transactions
 from stream_ad.adapters.repositories.audit import write_audit
 from stream_ad.adapters.repositories.evaluations import save_evaluation
+from stream_ad.adapters.repositories.feedback import follow_job
 from stream_ad.adapters.repositories.jobs import end_as_published
 from stream_ad.adapters.repositories.tasks import follow, revive
 from stream_ad.adapters.tables import ActiveBankRow, BankEntryRow, BankVersionRow, EntryRow
 from stream_ad.domain.bank import MemoryBank, left_behind
 from stream_ad.domain.evaluation import Evaluation
-from stream_ad.domain.job import Job
+from stream_ad.domain.job import Job, JobState
 from stream_ad.domain.ports import EntryStore
 from stream_ad.domain.task import TaskId
 from stream_ad.errors import BankError
@@ -96,6 +97,7 @@ class SqlBankRepository:
             _add_entries(session, bank, at)
             end_as_published(session, job, worker, version=bank.version, message=message, at=at)
             follow(session, job, bank)
+            follow_job(session, job.id, JobState.PUBLISHED, message)
             for evaluation in evaluations:
                 save_evaluation(session, dataclasses.replace(evaluation, published=True))
             _activate(session, active, bank.version)

@@ -78,6 +78,11 @@ class SqlFileLedger:
                 .execution_options(synchronize_session=False)
             )
 
+    def find(self, topic: str, offset: int) -> tuple[str, str] | None:
+        with self._transactions.read() as session:
+            row = session.get(FileRow, (topic, offset))
+            return None if row is None else (row.path, row.sha256)
+
     def again(self, topic: str, offset: int) -> int | None:
         with self._transactions.write() as session:
             _one_writer(session, topic)

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from stream_ad.adapters.database import Transactions
 from stream_ad.adapters.repositories.audit import write_audit
+from stream_ad.adapters.repositories.feedback import follow_job
 from stream_ad.adapters.tables import JobRow
 from stream_ad.domain.decision import OVERRIDE, Judgement, Override
 from stream_ad.domain.job import Job, JobKind, JobState
@@ -149,7 +150,7 @@ class SqlJobRepository:
                 f"a job ends as done, rejected, failed or cancelled, not as {state}; banks publish their own job"
             )
         with self._transactions.write() as session:
-            return _changed(
+            ended = _changed(
                 session,
                 _held(job_id, worker),
                 state=state,
@@ -158,6 +159,9 @@ class SqlJobRepository:
                 **({} if log_tail is None else {"log_tail": log_tail[-MAX_LOG:]}),
                 **RELEASED,
             )
+            if ended:
+                follow_job(session, job_id, state, message)
+            return ended
 
     def give_back(self, job_id: int, worker: str, at: datetime, *, counted: bool, log_tail: str | None = None) -> bool:
         with self._transactions.write() as session:

@@ -174,7 +174,7 @@ class SqlResultRepository:
             ResultRow.scored_at.desc(), ResultRow.topic, ResultRow.partition, ResultRow.offset.desc()
         )
         with self._transactions.read() as session:
-            return [_result(row) for row in session.scalars(newest.limit(limit))]
+            return [result_of(row) for row in session.scalars(newest.limit(limit))]
 
     def dead_letters(self, limit: int, *, open_only: bool = False, stage: str | None = None) -> list[DeadLetter]:
         newest = select(DeadLetterRow).order_by(
@@ -293,7 +293,8 @@ def _dead_values(letter: DeadLetter) -> dict[str, Any]:
     }
 
 
-def _result(row: ResultRow) -> InspectionResult:
+def result_of(row: ResultRow) -> InspectionResult:
+    """The value of a row."""
     return InspectionResult(
         message_id=row.message_id,
         topic=row.topic,
