@@ -1,60 +1,98 @@
-"""Example pictures for the forgetting report: of each product what was found, what was nearly missed, what came close.
+"""Pictures for reports: what was found and nearly missed, verdicts before and after, and what refused jobs would do.
 
-The database keeps scores, not pictures. So the held-out pictures are read again, and looked at with the bank that the
+The database keeps scores, not pictures. So the held-out pictures are read again, and looked at with the banks that the
 report is about.
 """
 
+import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from stream_ad.adapters.overlay import overlay_jpeg
-from stream_ad.domain.evaluation import ImageOutcome, TaskEvaluation
-from stream_ad.domain.images import HeldoutSet
+from PIL import Image
+
+from stream_ad.adapters.overlay import draw_overlay, overlay_jpeg
+from stream_ad.domain.evaluation import Evaluation, ImageOutcome, TaskEvaluation
+from stream_ad.domain.images import HeldoutSet, Picture
 from stream_ad.domain.result import Inspection, Verdict
 from stream_ad.domain.task import TaskId
 from stream_ad.errors import StreamAdError
-from stream_ad.evaluation.findings import ForgettingReport, Overlay
+from stream_ad.evaluation.findings import Comparison, Evidence, ForgettingReport, Overlay
 from stream_ad.evaluation.forgetting import Flips
+from stream_ad.evaluation.job_report import JobReport, as_refusal
+from stream_ad.evaluation.refusals import Refusal
 from stream_ad.services.judging import Inspector
 
-#: changed verdicts shown of a product; all of them are in the report's tables
-CHANGED_SHOWN = 2
+#: changed verdicts drawn of each change of the bank, and of all; all of them are in the report's tables
+OF_A_CHANGE, OF_ALL = 3, 8
+#: pictures drawn of what a refused candidate would have done, and how many refused candidates get any
+OF_A_REFUSAL, REFUSALS_SHOWN = 4, 3
+#: pictures drawn of what a refused candidate was taught with
+TAUGHT = 6
+#: px, the width of one half of a comparison: it stands beside the other half on paper
+WIDTH, THUMBNAIL = 720, 160
+
+
+@dataclass(kw_only=True)
+class Look:
+    """Where pictures and banks come from. Every function may raise `StreamAdError` or `OSError`."""
+
+    #: the held-out pictures of a task, both halves
+    heldout: Callable[[TaskId], HeldoutSet]
+    #: what judges by a published version
+    published: Callable[[int], Inspector]
+    #: what judges as a job's last candidate would have
+    candidate: Callable[[int], Inspector]
+    #: a few pictures that a job learned from
+    taught: Callable[[int, int], Sequence[Picture]]
+    _kept: dict[tuple[str, int], Inspector] = field(default_factory=dict)
+
+    def of_version(self, version: int) -> Inspector:
+        """Made once: a bank takes a while."""
+        return self._once("version", version, self.published)
+
+    def of_candidate(self, job_id: int) -> Inspector:
+        return self._once("candidate", job_id, self.candidate)
+
+    def _once(self, kind: str, number: int, make: Callable[[int], Inspector]) -> Inspector:
+        if (kind, number) not in self._kept:
+            self._kept[kind, number] = make(number)
+        return self._kept[kind, number]
 
 
 class _Example(NamedTuple):
     """One picture to show."""
 
     outcome: ImageOutcome
-    #: the product that is told; None: it is guessed, as on the line
-    declared: TaskId | None
     #: caption of what the inspector says
     caption: Callable[[Inspection], str]
 
 
 def with_pictures(
-    report: ForgettingReport,
-    measured: Mapping[TaskId, TaskEvaluation],
-    heldout: Callable[[TaskId], HeldoutSet],
-    inspector: Inspector,
+    report: ForgettingReport, measured: Mapping[TaskId, TaskEvaluation], gate_saw: Sequence[Evaluation], look: Look
 ) -> ForgettingReport:
-    """The report with up to three examples of each measured task, and the newest verdicts that changed.
+    """The report with examples of each measured task, verdicts that changed, and what refused candidates would do.
 
-    A product whose held-out pictures cannot be read any more is shown without, and the notes say so.
+    What cannot be shown any more is left out, and the notes say so.
 
     Args:
         measured: of the version that the report is about.
-        heldout: the held-out pictures of a task, both halves; may raise `StreamAdError`.
-        inspector: on the bank that the report is about.
+        gate_saw: what was measured of the half on which the gate decides.
     """
+    if report.version is None:
+        return report
     shown: dict[str, Sequence[Overlay]] = {}
     notes: list[str] = []
+    try:
+        inspector = look.of_version(report.version)
+    except (StreamAdError, OSError) as error:  # the report needs no weights, its pictures do
+        return replace(report, notes=(*report.notes, f"No example pictures: {error}."))
     for task, evaluation in measured.items():
-        examples = [*_examples(evaluation), *_changed(evaluation, report.flips)]
+        examples = list(_examples(evaluation))
         if not examples:
             continue
         try:
-            overlays = _drawn(examples, heldout(task), inspector)
+            overlays = _drawn(examples, look.heldout(task), inspector)
         except (StreamAdError, OSError) as error:
             notes.append(f"No example pictures of {task}: {error}.")
             continue
@@ -63,7 +101,47 @@ def with_pictures(
         if len(overlays) < len(examples):
             missing = len(examples) - len(overlays)
             notes.append(f"{missing} example pictures of {task} are left out: its held-out folder has changed since.")
-    return replace(report, overlays=shown, notes=(*report.notes, *notes))
+    comparisons: list[Comparison] = []
+    for change in reversed(report.flips):  # the newest first
+        if len(comparisons) < OF_ALL:
+            comparisons += _changes_shown(change, measured, look, notes)
+    evidence = {
+        refusal.step.job_id: evidence_of(refusal, gate_saw, look, notes)
+        for refusal in report.refusals[-REFUSALS_SHOWN:]
+        if refusal.step.job_id is not None
+    }
+    return replace(
+        report,
+        overlays=shown,
+        comparisons=tuple(comparisons[:OF_ALL]),
+        evidence=evidence,
+        notes=tuple(dict.fromkeys((*report.notes, *notes))),
+    )
+
+
+def with_job_pictures(made: JobReport, own: Evaluation | None, gate_saw: Sequence[Evaluation], look: Look) -> JobReport:
+    """A job's report with examples of its own product, or with what it would have done, when it was refused.
+
+    Args:
+        own: what was measured of its candidate on the test half.
+        gate_saw: as for `with_pictures`.
+    """
+    notes: list[str] = []
+    refusal = as_refusal(made)
+    if refusal is not None:
+        return replace(made, evidence=evidence_of(refusal, gate_saw, look, notes), notes=(*made.notes, *notes))
+    task = own.learned_task if own and own.published else None
+    if own is None or task is None or task not in own.tasks:
+        return made
+    try:
+        examples = list(_examples(own.tasks[task]))
+        overlays = _drawn(examples, look.heldout(task), look.of_version(own.bank_version))
+    except (StreamAdError, OSError) as error:
+        return replace(made, notes=(*made.notes, f"No example pictures of {task}: {error}."))
+    return replace(made, overlays=overlays)
+
+
+# --- examples ---------------------------------------------------------------------------------------
 
 
 def _examples(evaluation: TaskEvaluation) -> Iterator[_Example]:
@@ -74,33 +152,15 @@ def _examples(evaluation: TaskEvaluation) -> Iterator[_Example]:
     chosen = [(defective[-1:], ""), (defective[:1] if len(defective) > 1 else [], ", lowest score")]
     for outcomes, remark in (*chosen, (good[-1:], ", highest score")):
         for outcome in outcomes:
-            yield _Example(outcome, evaluation.task, lambda seen, o=outcome, r=remark: _said(o, seen.verdict) + r)
-
-
-def _changed(evaluation: TaskEvaluation, flips: Sequence[Flips]) -> Iterator[_Example]:
-    """Pictures whose verdict changed between two versions: the newest change first, what got worse before the rest."""
-    outcomes = {outcome.image_id: outcome for outcome in evaluation.outcomes}
-    newest = [
-        (change, flip)
-        for change in reversed(flips)
-        for flip in sorted(change.flips, key=lambda flip: not flip.worse)
-        if flip.task == evaluation.task and flip.image_id in outcomes
-    ]
-    for change, flip in newest[:CHANGED_SHOWN]:
-        outcome = outcomes[flip.image_id]
-        caption = (
-            f"{outcome.kind}: {flip.before} with version {change.before_version},"
-            f" {flip.after} with version {change.after_version}"
-        )
-        yield _Example(outcome, None, lambda seen, text=caption: text)
+            yield _Example(outcome, lambda seen, o=outcome, r=remark: _said(o, seen.verdict) + r)
 
 
 def _drawn(examples: Sequence[_Example], heldout: HeldoutSet, inspector: Inspector) -> tuple[Overlay, ...]:
-    """An overlay of each example that is still there."""
+    """An overlay of each example that is still there, its product told."""
     places = {id: place for place, id in enumerate(heldout.ids)}
     there = [example for example in examples if example.outcome.image_id in places]
     pictures = [heldout[places[example.outcome.image_id]].pixels for example in there]
-    declared = [example.declared for example in there]
+    declared = [example.outcome.task for example in there]
     inspections = inspector.inspect(pictures, declared=declared, cameras=[None] * len(there))
     return tuple(
         Overlay(example.caption(seen), overlay_jpeg(picture, seen))
@@ -115,3 +175,144 @@ def _said(outcome: ImageOutcome, verdict: Verdict) -> str:
     else:
         judged = "" if verdict == Verdict.OK else ", false alarm"
     return f"{outcome.kind}: {verdict}{judged}"
+
+
+# --- before and after -------------------------------------------------------------------------------
+
+
+class _Change(NamedTuple):
+    """One picture that two banks judge differently, or take for different products."""
+
+    task: TaskId
+    image_id: str
+    truth: str
+    worse: bool
+    #: what the second bank says, for when it is not to be had
+    told: str
+
+
+def _changes_shown(
+    change: Flips, measured: Mapping[TaskId, TaskEvaluation], look: Look, notes: list[str]
+) -> list[Comparison]:
+    """Verdicts that changed between two published versions: what got worse before the rest."""
+    kinds = {o.image_id: o.kind for evaluation in measured.values() for o in evaluation.outcomes}
+    chosen = [
+        _Change(flip.task, flip.image_id, kinds.get(flip.image_id, _kind(flip.defective)), flip.worse, str(flip.after))
+        for flip in sorted(change.flips, key=lambda flip: not flip.worse)
+    ][:OF_A_CHANGE]
+    return _compared(chosen, change.before_version, lambda: look.of_version(change.after_version), look, notes)
+
+
+def evidence_of(refusal: Refusal, gate_saw: Sequence[Evaluation], look: Look, notes: list[str]) -> Evidence:
+    """Pictures about one refused candidate: what it was taught with, and those of others that it would hurt."""
+    job_id = refusal.step.job_id
+    assert job_id is not None, "a candidate without a job has no pictures"
+    taught: tuple[Overlay, ...] = ()
+    try:
+        taught = tuple(Overlay("a picture that it learned from", _small(one)) for one in look.taught(job_id, TAUGHT))
+    except (StreamAdError, OSError) as error:
+        notes.append(f"No pictures of what job {job_id} was taught with: {error}.")
+    after = next((e for e in gate_saw if e.job_id == job_id and not e.published), None)
+    before = next((e for e in reversed(gate_saw) if e.published and e.bank_version == refusal.against), None)
+    if after is None or before is None or refusal.against is None:
+        return Evidence(taught=taught)
+    chosen = _harm(before, after, [hurt.task for hurt in refusal.harmed])[:OF_A_REFUSAL]
+    return Evidence(
+        taught=taught,
+        harm=tuple(_compared(chosen, refusal.against, lambda: look.of_candidate(job_id), look, notes)),
+    )
+
+
+def _harm(before: Evaluation, after: Evaluation, harmed: Sequence[TaskId]) -> list[_Change]:
+    """Pictures of old products that a candidate judges wrongly and the bank in use rightly: verdicts, then products."""
+    verdicts: list[_Change] = []
+    products: list[_Change] = []
+    for task in harmed:
+        if task not in before.tasks or task not in after.tasks:
+            continue
+        now = {outcome.image_id: outcome for outcome in after.tasks[task].outcomes}
+        for old in before.tasks[task].outcomes:
+            new = now.get(old.image_id)
+            if new is None:
+                continue
+            elsewhere = new.routed_task != task and not new.refused
+            told = f"{new.routed_verdict}" + (f", taken for {new.routed_task}" if elsewhere else "")
+            change = _Change(task, old.image_id, old.kind, True, told)
+            if _right(old) and not _right(new):
+                verdicts.append(change)
+            elif old.routed_task == task and elsewhere:
+                products.append(change)
+    return verdicts + products
+
+
+def _compared(
+    chosen: Sequence[_Change], before: int, after: Callable[[], Inspector], look: Look, notes: list[str]
+) -> list[Comparison]:
+    """Each picture judged by the bank before and the one after, its product guessed as on the line."""
+    if not chosen:
+        return []
+    try:
+        first = look.of_version(before)
+    except (StreamAdError, OSError) as error:
+        notes.append(f"No pictures judged by version {before}: {error}.")
+        return []
+    try:
+        second = after()
+    except (StreamAdError, OSError) as error:
+        notes.append(f"Some pictures are shown before a change only: {error}.")
+        second = None
+    shown = []
+    for change in chosen:
+        try:
+            heldout = look.heldout(change.task)
+            place = list(heldout.ids).index(change.image_id)
+            picture = heldout[place].pixels
+        except (StreamAdError, OSError) as error:
+            notes.append(f"No pictures of {change.task} before and after: {error}.")
+            continue
+        except ValueError:
+            notes.append(f"A changed picture of {change.task} is left out: its held-out folder has changed since.")
+            continue
+        told = _as_told(change.told)
+        shown.append(
+            Comparison(
+                task=change.task,
+                truth=change.truth,
+                worse=change.worse,
+                before=_judged(picture, first, change.task),
+                after=_judged(picture, second, change.task) if second else None,
+                told=told,
+            )
+        )
+    return shown
+
+
+def _judged(picture: Picture, inspector: Inspector, task: TaskId) -> Overlay:
+    seen = inspector.inspect([picture], declared=[None], cameras=[None])[0]
+    elsewhere = f", taken for {seen.task}" if seen.task and seen.task != task else ""
+    drawn = Image.fromarray(draw_overlay(picture, seen))
+    return Overlay(f"{seen.verdict}{elsewhere}", _jpeg(drawn, WIDTH))
+
+
+def _as_told(told: str) -> str:
+    return f"{told} (not drawn)"
+
+
+def _small(picture: Picture) -> bytes:
+    return _jpeg(Image.fromarray(picture), THUMBNAIL)
+
+
+def _jpeg(image: Image.Image, width: int) -> bytes:
+    if image.width > width:
+        image = image.resize((width, max(1, round(image.height * width / image.width))), Image.Resampling.LANCZOS)
+    encoded = io.BytesIO()
+    image.save(encoded, "JPEG", quality=82)
+    return encoded.getvalue()
+
+
+def _right(outcome: ImageOutcome) -> bool:
+    return (outcome.routed_verdict != Verdict.OK) == outcome.defective
+
+
+def _kind(defective: bool) -> str:
+    return "defective" if defective else "good"

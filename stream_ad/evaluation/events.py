@@ -79,13 +79,13 @@ def _told(job: Job) -> str:
 
 
 def _of_person(row: Mapping[str, Any]) -> Event:
-    action, subject = row["action"], row["subject"]
+    action, subject, details = row["action"], row["subject"], row["details"] or {}
+    about = f" for {details['task']}" if details.get("task") else ""
     return Event(
         at=row["at"],
-        what=f"{BY_PEOPLE[action]} {subject}" if action == "use" else f"{BY_PEOPLE[action]}: {subject}",
-        outcome=subject if action == "use" else "overridden",
+        what=f"{BY_PEOPLE[action]} {subject}" if action == "use" else f"{BY_PEOPLE[action]}{about}, {subject}",
+        outcome=subject if action == "use" else "let in",
         detail=str(row["reason"]),
-        job_id=(row["details"] or {}).get("job"),
         who=str(row["who"]),
         harmless=False,
     )

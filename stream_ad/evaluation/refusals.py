@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from stream_ad.domain.decision import Breach, GateDecision, Rule, TaskChange
+from stream_ad.domain.decision import Breach, Judgement, Rule, TaskChange
 from stream_ad.domain.evaluation import Evaluation, Half, ImageOutcome, TaskEvaluation
 from stream_ad.domain.job import Job, JobKind, JobState
 from stream_ad.domain.result import Verdict
@@ -48,16 +48,17 @@ class Refusal:
 
 
 def refusals(
-    tried: Sequence[Evaluation], jobs: Mapping[int, Job], decisions: Mapping[int, GateDecision]
+    tried: Sequence[Evaluation], jobs: Mapping[int, Job], judgements: Mapping[int, Judgement]
 ) -> tuple[Refusal, ...]:
     """Every refused candidate among evaluations of one half, in their order.
 
     Args:
         jobs: by number.
-        decisions: what the gate said, by job, where it was kept; otherwise it is told from the evaluations.
+        judgements: what the gate said of each job's last candidate, where it was kept; of others it is told from the
+            evaluations.
     """
     return tuple(
-        _refusal(candidate, tried, row, jobs, decisions)
+        _refusal(candidate, tried, row, jobs, judgements)
         for row, candidate in enumerate(tried)
         if not candidate.published
     )
@@ -68,28 +69,33 @@ def _refusal(
     tried: Sequence[Evaluation],
     row: int,
     jobs: Mapping[int, Job],
-    decisions: Mapping[int, GateDecision],
+    judgements: Mapping[int, Judgement],
 ) -> Refusal:
     job = jobs.get(candidate.job_id) if candidate.job_id is not None else None
     before = next((e for e in reversed(tried[:row]) if e.published), None)
-    decision = decisions.get(job.id) if job else None
-    changes = decision.changes if decision else changes_between(before, candidate)
-    breaches = decision.breaches if decision else ()
-    hurts = [
-        Hurt(task=task, change=changes.get(task), breaches=tuple(b for b in breaches if b.task == task))
-        for task in dict.fromkeys((*candidate.tasks, *changes, *(b.task for b in breaches)))
-    ]
+    judged = judgements.get(job.id) if job else None
+    if judged and judged.version != candidate.bank_version:  # of another try of the same job
+        judged = None
     overridden = job is not None and job.state is JobState.PUBLISHED
     return Refusal(
         step=Step(candidate.bank_version, False, candidate.learned_task, candidate.job_id),
         at=candidate.at,
         half=candidate.half,
         kind=job.kind if job else None,
-        against=before.bank_version if before else None,
-        hurts=tuple(sorted(hurts, key=_harm, reverse=True)),
-        reasons=decision.reasons if decision else (),
+        against=judged.made_from if judged else before.bank_version if before else None,
+        hurts=hurts_of(judged, before, candidate),
+        reasons=judged.decision.reasons if judged else (),
         overridden_in=job.bank_version if job and overridden else None,
     )
+
+
+def hurts_of(judged: Judgement | None, before: Evaluation | None, candidate: Evaluation | None) -> tuple[Hurt, ...]:
+    """What a candidate does to each product, the worst first; told from the evaluations where nothing was kept."""
+    changes = judged.decision.changes if judged else changes_between(before, candidate) if candidate else {}
+    breaches = judged.decision.breaches if judged else ()
+    tasks = dict.fromkeys((*(candidate.tasks if candidate else ()), *changes, *(breach.task for breach in breaches)))
+    found = [Hurt(task=t, change=changes.get(t), breaches=tuple(b for b in breaches if b.task == t)) for t in tasks]
+    return tuple(sorted(found, key=_harm, reverse=True))
 
 
 def _harm(hurt: Hurt) -> tuple[int, int, float]:

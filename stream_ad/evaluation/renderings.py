@@ -84,8 +84,8 @@ def to_markdown(report: ForgettingReport) -> str:
     if report.events:
         parts += ["## What happened", markdown_table(*tables.happened(report))]
     for refusal in report.refusals:
-        parts += [f"## {refused_title(refusal)}", *([f"{_sentence(why(refusal))}"] if why(refusal) else [])]
-        parts += [markdown_table(*tables.hurts(refusal))] if refusal.hurts else []
+        parts += [f"## {refused_title(refusal)}", *([sentence(why(refusal))] if why(refusal) else [])]
+        parts += [markdown_table(*tables.hurts(refusal.hurts))] if refusal.hurts else []
     if report.flips:
         parts += ["## Verdicts that changed", markdown_table(*tables.flips(report))]
     if report.tasks:
@@ -157,7 +157,7 @@ def page(template: str) -> Any:
         lstrip_blocks=True,
     )
     environment.filters |= {"score": tables.score, "signed": tables.signed, "share": share, "interval": interval}
-    environment.filters |= {"svg": _svg_uri, "jpeg": _jpeg_uri, "points": points, "sentence": _sentence}
+    environment.filters |= {"svg": _svg_uri, "jpeg": _jpeg_uri, "points": points, "sentence": sentence}
     environment.filters |= {"plain": in_plain_words, "why": why, "hurts": tables.hurts, "title_of": refused_title}
     return environment.get_template(template)
 
@@ -179,7 +179,8 @@ def _in_cell(cell: object) -> str:
     return " ".join(str(cell).split()).replace("|", "\\|")
 
 
-def _sentence(text: str) -> str:
+def sentence(text: str) -> str:
+    """Text that begins large and ends with a full stop."""
     return f"{text[:1].upper()}{text[1:].rstrip('.')}." if text else ""
 
 

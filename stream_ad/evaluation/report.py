@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from stream_ad.domain.decision import GateDecision
+from stream_ad.domain.decision import Judgement
 from stream_ad.domain.evaluation import METRICS, Evaluation, Half, Mode, TaskEvaluation
 from stream_ad.domain.job import Job, JobKind, JobState
 from stream_ad.domain.task import TaskId
@@ -62,7 +62,7 @@ def forgetting_report(
     promises: Mapping[TaskId, Promise] | None = None,
     reasons: Mapping[int, str] | None = None,
     jobs: Sequence[Job] = (),
-    decisions: Mapping[int, GateDecision] | None = None,
+    judgements: Mapping[int, Judgement] | None = None,
     audit: Sequence[Mapping[str, Any]] = (),
     active_version: int | None = None,
     max_forgetting: float = 0.01,
@@ -81,7 +81,7 @@ def forgetting_report(
         promises: what each entry promises of its false alarms: `Promise.of(entry)`.
         reasons: by job, why the gate refused, where what it said was not kept as a value.
         jobs: what was done to the bank, and how it ended.
-        decisions: what the gate said, by job.
+        judgements: what the gate said of each job's last candidate.
         audit: what people decided: at, who, action, subject, reason, details.
         max_forgetting: the gate's limit, in routed image AUROC.
         metrics: of the matrices; image_auroc is always there.
@@ -97,7 +97,7 @@ def forgetting_report(
     notes = [*notes, *_missing_versions(published, [e for e in seen_by_gate if e.published])]
     # which pictures were held out differs with every new task; it is for comparing, not for reading
     provenance = {key: str(value) for key, value in now.provenance.items() if key != HELDOUT} if now else {}
-    refused = refusals(seen_by_gate, {job.id: job for job in jobs}, decisions or {})
+    refused = refusals(seen_by_gate, {job.id: job for job in jobs}, judgements or {})
     since_learned = _since_learned(published, current)
     routed = matrices["image_auroc"].routed
     gone, retired = _gone(published, current, jobs)

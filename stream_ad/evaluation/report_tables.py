@@ -1,11 +1,12 @@
 """The tables of a forgetting report: a heading and rows of text, for Markdown, HTML and the terminal alike."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from stream_ad.evaluation.events import Event
 from stream_ad.evaluation.findings import ForgettingReport, Rate, Standing, TaskFinding
-from stream_ad.evaluation.refusals import Refusal
+from stream_ad.evaluation.refusals import Hurt
 from stream_ad.evaluation.sentences import interval, points, share
 
 Table = tuple[list[str], list[list[str]]]
@@ -252,12 +253,12 @@ def remeasured(report: ForgettingReport) -> Table:
     return heading, rows
 
 
-def hurts(refusal: Refusal) -> Table:
-    """What a refused candidate would have done to each product, the worst first."""
+def hurts(found: Sequence[Hurt]) -> Table:
+    """What a candidate does to each product."""
     heading = ["product", "image AUROC", "verdicts changed", "defects newly OK", "good parts newly alarmed"]
     heading += ["taken for another", "limit"]
     rows = []
-    for hurt in refusal.hurts:
+    for hurt in found:
         change = hurt.change
         limit = "exceeded" if hurt.breaches else "kept"
         if change is None:
