@@ -367,13 +367,18 @@ def two_banks(ready: Path) -> Path:
 def test_going_back_to_a_version_and_forward(run, two_banks):
     assert "2 *" in run("bank", "list").out
     used = run("bank", "use", 1, "--reason", "tile is wrong")
-    assert (used.code, used.out) == (0, "bank 1 is in use (before: 2)\n")
+    assert used.code == 0
+    assert used.out == (
+        "bank 1 is in use (before: 2)\n"
+        "against bank 2 it is without tile. `stream-ad bank use 2` takes bank 2 into use again;"
+        " what jobs publish from now on is made from bank 1 and lacks the same\n"
+    )
     assert "1 *" in run("bank", "list").out
     shown = run("bank", "show")
     assert shown.out.startswith("bank 1, 1 tasks")
     assert "tile" not in shown.out
     assert "tile" in run("bank", "show", 2).out
-    assert run("bank", "use", 2).code == 0
+    assert run("bank", "use", 2).out == "bank 2 is in use (before: 1)\n"
 
 
 def test_a_version_that_is_not_there_is_refused(run, two_banks):

@@ -1,11 +1,11 @@
 """`stream-ad bank ...`: published versions, and the way back to one."""
 
-import getpass
 from typing import Annotated
 
 import typer
 
-from stream_ad.commands.common import ConfigOption, coloured, open_app, out, table
+from stream_ad.commands.common import ConfigOption, coloured, login_name, open_app, out, table
+from stream_ad.domain.bank import left_behind
 
 bank = typer.Typer(no_args_is_help=True, help="The bank: its versions, what is in one, and going back to one.")
 
@@ -70,6 +70,12 @@ def use(
 ) -> None:
     """Go back (or forward) to a published version. Running scorers take it between two batches."""
     app = open_app(config)
-    before = app.database.banks.active_version()
-    app.database.banks.use(version, who=getpass.getuser(), reason=reason or "no reason given", at=app.clock.now())
+    banks = app.database.banks
+    before = banks.active_version()
+    behind = left_behind(banks.contents(before), banks.contents(version))
+    banks.use(version, who=login_name(), reason=reason or "no reason given", at=app.clock.now())
     out().print(f"bank {version} is in use (before: {before})")
+    if behind:
+        newer = f"it is {behind}. `stream-ad bank use {before}` takes bank {before} into use again"
+        after = f"; what jobs publish from now on is made from bank {version} and lacks the same"
+        out().print(f"against bank {before} {newer}{after}", markup=False)

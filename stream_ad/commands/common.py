@@ -1,6 +1,8 @@
 """What all commands share: the configuration option, tables, and how long work is shown."""
 
+import getpass
 import logging
+import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from contextvars import ContextVar
@@ -71,6 +73,14 @@ def open_app(config: Path | None) -> App:
         ConfigError: the configuration is missing or not understood.
     """
     return SESSION.get().opened.enter_context(App(load_settings(config_path(config))))
+
+
+def login_name() -> str:
+    """Who is at the command line, for the audit table; a container's user may have no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"user {os.getuid()}"
 
 
 def config_path(config: Path | None) -> Path | None:

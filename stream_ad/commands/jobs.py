@@ -21,6 +21,7 @@ from stream_ad.commands.common import (
     table,
     text,
 )
+from stream_ad.commands.gate import print_judgement
 from stream_ad.commands.operations import operating_worker, say, start_log
 from stream_ad.domain.job import Job, JobState
 from stream_ad.services.job_log import new_lines
@@ -84,6 +85,7 @@ def show(job_id: JobNumber, config: ConfigOption = None) -> None:
         **{f"given {name}": value for name, value in job.payload.items()},
     }
     out().print(table("", "", rows=list(fields.items())))
+    print_judgement(job)
     if job.log_tail:
         out().print(f"\nits log: stream-ad jobs logs {job.id}")
 
