@@ -137,6 +137,19 @@ class Jobs(Section):
     silent_s: Seconds = 3600.0
     executor: Literal["local", "ray"] = "local"
     slots: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
+    ray_address: Annotated[str, Field(pattern=r"^(auto|\S+:\d{1,5})$")] = "auto"
+    ray_cpus: Annotated[float, Field(gt=0)] = 1.0
+    ray_gpus: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+    @model_validator(mode="after")
+    def _a_cluster_is_told_its_devices(self) -> "Jobs":
+        if self.executor == "ray" and (self.slots is None or "auto" in self.slots):
+            got = "null" if self.slots is None else "auto"
+            raise ValueError(
+                "slots needs a device for each job that runs at a time when executor is ray, e.g. [cuda, cuda] or"
+                f" [cpu, cpu], got {got}: what the cluster's machines have is not known here"
+            )
+        return self
 
 
 class Reports(Section):

@@ -28,6 +28,12 @@ def executor(settings: Settings, config: Path | None, show: Callable[[str], None
     Raises:
         ConfigError: what it takes is not installed.
     """
+    command, jobs = job_command(config, "--supervised"), settings.jobs
+    if jobs.executor == "ray":
+        from stream_ad.adapters.ray_executor import ray_executor
+
+        cluster = {"address": jobs.ray_address, "cpus": jobs.ray_cpus, "gpus": jobs.ray_gpus}
+        return ray_executor(command, slots(settings), **cluster, show=show)
     from stream_ad.adapters.local_executor import LocalExecutor
 
-    return LocalExecutor(job_command(config, "--supervised"), slots(settings), show=show)
+    return LocalExecutor(command, slots(settings), show=show)
