@@ -66,7 +66,7 @@ def run(
     start_log(app, stream=sys.stdout if supervised else None)
     if supervised:
         _end_before_scorers_do()
-        threading.Thread(target=_end_when_orphaned, args=(asked,), name="watches its starter", daemon=True).start()
+        threading.Thread(target=end_when_orphaned, args=(asked,), name="watches its starter", daemon=True).start()
     workers.append(app.worker(name=worker))
     log.info("job %s: on %s, backbone %s", job_id, app.backbone.device, app.backbone.spec)
     if app.backbone.caveat:
@@ -80,7 +80,7 @@ def run(
         out().print(coloured(f"{outcome.state}: {outcome.message}", COLOURS.get(outcome.state)))
 
 
-def _end_when_orphaned(asked: Callable[[], None]) -> None:
+def end_when_orphaned(asked: Callable[[], None]) -> None:
     while os.read(0, 1024):  # never `sys.stdin`: its lock, held at the interpreter's end, would abort the process
         pass
     log.warning("whoever started this process is gone; the job is given back")

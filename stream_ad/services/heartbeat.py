@@ -70,7 +70,7 @@ class Heartbeat:
         self._stopping = stopping or threading.Event()
         self._listener, self._kept = listener, kept
         self._silent_s, self._told_at = silent_s, clock.elapsed()
-        self._stage, self._share = "read", 0.0
+        self._stage, self._share = "", 0.0
         self._failure: BaseException | None = None
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._beat, name=f"heartbeat of job {job.id}", daemon=True)
@@ -92,6 +92,8 @@ class Heartbeat:
             JobStopped: the job must not go on.
         """
         self._told_at = self._clock.elapsed()
+        if stage != self._stage:
+            log.info("job %s: %s", self.job.id, stage)
         start, end = STAGES.get(stage, (self._share, self._share))
         self._stage = stage
         # never backwards: a stage that runs once more, after a lost race to publish, does not shrink the bar
