@@ -16,7 +16,9 @@ from stream_ad.adapters.repositories import (
     SqlFeedbackRepository,
     SqlFileLedger,
     SqlJobRepository,
+    SqlKeptImageRepository,
     SqlLeaseRepository,
+    SqlProposalRepository,
     SqlResultRepository,
     SqlTaskRepository,
 )
@@ -43,6 +45,8 @@ class Database:
         self.results = SqlResultRepository(transactions)
         self.feedback = SqlFeedbackRepository(transactions)
         self.files = SqlFileLedger(transactions)
+        self.kept_images = SqlKeptImageRepository(transactions)
+        self.proposals = SqlProposalRepository(transactions, max_attempts=max_attempts)
         self.audit = SqlAuditRepository(transactions)
         self.leases = SqlLeaseRepository(transactions)
         self.duties = SqlDutyRepository(transactions)

@@ -7,7 +7,9 @@ from stream_ad.adapters.repositories.evaluations import SqlEvaluationRepository
 from stream_ad.adapters.repositories.feedback import SqlFeedbackRepository
 from stream_ad.adapters.repositories.files import SqlFileLedger
 from stream_ad.adapters.repositories.jobs import SqlJobRepository
+from stream_ad.adapters.repositories.kept_images import SqlKeptImageRepository
 from stream_ad.adapters.repositories.leases import SqlDutyRepository, SqlLeaseRepository
+from stream_ad.adapters.repositories.proposals import SqlProposalRepository
 from stream_ad.adapters.repositories.results import SqlResultRepository
 from stream_ad.adapters.repositories.tasks import SqlTaskRepository
 
@@ -20,7 +22,9 @@ __all__ = [
     "SqlFeedbackRepository",
     "SqlFileLedger",
     "SqlJobRepository",
+    "SqlKeptImageRepository",
     "SqlLeaseRepository",
+    "SqlProposalRepository",
     "SqlResultRepository",
     "SqlTaskRepository",
 ]
