@@ -216,7 +216,12 @@ class App:
     ) -> Mapping[TaskId, TaskEvaluation]:
         from stream_ad.evaluation.protocol import evaluate
 
-        return evaluate(self.model(bank), heldout, progress)
+        model = self.model(bank)
+        if self.settings.jobs.executor == "ray" and len(heldout) > 1:
+            return job_parts.evaluate_with_cluster(
+                evaluated_there, self.settings, model, heldout, progress, self.provenance()
+            )
+        return evaluate(model, heldout, progress)
 
     def work(self) -> Work:
         """What a job does, bound to folders, detectors and the backbone."""
@@ -419,6 +424,52 @@ class App:
         except Exception:
             log.exception("no report was written")
             return []
+
+
+def evaluated_there(common: "job_parts.Common", item: tuple[TaskId, HeldoutSet]) -> TaskEvaluation | None:
+    """One task of a job's bank, evaluated by a process of a Ray cluster.
+
+    None: this machine would measure with other code, weights, settings, device or threads than the job does.
+
+    Raises:
+        BankError: `data_dir` here has not the job's entries.
+        DataError: a picture cannot be read here.
+    """
+    from stream_ad.evaluation.protocol import evaluate
+
+    model = _there(common)
+    if model is None:
+        return None
+    task, heldout = item
+    return evaluate(model, {task: heldout}, lambda stage, done, total: None)[task]
+
+
+#: of a process of a cluster: weights and bank are read once for all that one job has for it
+_kept: "tuple[job_parts.Common, App, BankModel | None] | None" = None
+
+
+def _there(common: "job_parts.Common") -> "BankModel | None":
+    """What evaluates here for a job; None: it would measure otherwise."""
+    import torch
+
+    from stream_ad.adapters.arrays import FileEntryStore
+
+    global _kept
+    if _kept is not None and _kept[0] == common:
+        return _kept[2]
+    app = _kept[1] if _kept is not None and _kept[0].settings == common.settings else App(common.settings)
+    app.backbone  # noqa: B018 - reading it may set the threads
+    torch.set_num_threads(common.provenance["threads"])
+    model = None
+    if app.provenance() == common.provenance:
+        entries, bank = FileEntryStore(common.settings.entries_dir), MemoryBank(common.version)
+        for sha256 in common.entries:
+            bank = bank.with_entry(entries.get(sha256), common.version)
+        model = app.model(bank)
+    else:
+        log.warning("not evaluated here, with %s: the job has %s", app.provenance(), common.provenance)
+    _kept = common, app, model
+    return model
 
 
 def code_version() -> str:

@@ -108,6 +108,10 @@ class PictureCache:
         self._bytes = 0
         self._lock = threading.Lock()
 
+    def __reduce__(self) -> tuple[Callable[..., "PictureCache"], tuple[object, ...]]:
+        """To another process it goes empty."""
+        return _empty_cache, (self.max_pixels, self.max_bytes / 1024**2, self.grey_bits)
+
     def read(self, file: Path) -> Picture:
         """The picture in a file.
 
@@ -131,6 +135,10 @@ class PictureCache:
             while self._bytes > self.max_bytes:
                 self._bytes -= self._pictures.popitem(last=False)[1].nbytes
         return picture
+
+
+def _empty_cache(max_pixels: int, cache_mb: float, grey_bits: int | None) -> PictureCache:
+    return PictureCache(max_pixels=max_pixels, cache_mb=cache_mb, grey_bits=grey_bits)
 
 
 class Scan(NamedTuple):
