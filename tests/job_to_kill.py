@@ -5,6 +5,7 @@ it first makes the file `reached-JOB` in the directory, and goes on when there i
 """
 
 import ctypes
+import logging
 import os
 import signal
 import sys
@@ -16,8 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from stream_ad.adapters.clock import SystemClock
-from stream_ad.commands.common import log_to_terminal
-from stream_ad.commands.job import end_when_orphaned
+from stream_ad.adapters.starter import when_starter_is_gone
 from stream_ad.domain.bank import BankEntry
 from stream_ad.domain.ports import Progress
 from stream_ad.domain.task import Task
@@ -59,12 +59,12 @@ def main(directory: Path, behaviour: str, job_id: int, name: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return kit.perfect(*arguments)
 
-    log_to_terminal(stream=sys.stdout)
+    logging.basicConfig(stream=sys.stdout, level=logging.INFO)
     with kit.open_storage(directory) as database:
         work = replace(kit.work(), learn=learned, evaluate=evaluated)
         worker = Worker(kit.storage(database), work, SystemClock(), name=name, lease_s=LEASE_S)
         signal.signal(signal.SIGTERM, lambda *_: worker.stop())
-        threading.Thread(target=end_when_orphaned, args=(worker.stop,), daemon=True).start()
+        when_starter_is_gone(worker.stop)
         worker.run_one(job_id)
 
 

@@ -2,16 +2,15 @@
 
 import contextlib
 import logging
-import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from stream_ad.adapters.starter import when_starter_is_gone
 from stream_ad.commands.common import COLOURS, ConfigOption, coloured, err, open_app, out
 from stream_ad.commands.jobs import JobNumber
 from stream_ad.commands.operations import start_log
@@ -19,8 +18,6 @@ from stream_ad.services.worker import Worker
 
 log = logging.getLogger(__name__)
 
-#: how long a process whose starter is gone may take to give its job back
-ORPHAN_S = 30.0
 #: of 1000: when memory runs out, the system shall end a job before it ends what scores
 OOM_SCORE = 500
 
@@ -66,7 +63,7 @@ def run(
     start_log(app, stream=sys.stdout if supervised else None)
     if supervised:
         _end_before_scorers_do()
-        threading.Thread(target=end_when_orphaned, args=(asked,), name="watches its starter", daemon=True).start()
+        when_starter_is_gone(asked)
     workers.append(app.worker(name=worker))
     log.info("job %s: on %s, backbone %s", job_id, app.backbone.device, app.backbone.spec)
     if app.backbone.caveat:
@@ -78,15 +75,6 @@ def run(
         err().print(f"job {job_id} is not done; see `stream-ad jobs show {job_id}`")
     elif not supervised:
         out().print(coloured(f"{outcome.state}: {outcome.message}", COLOURS.get(outcome.state)))
-
-
-def end_when_orphaned(asked: Callable[[], None]) -> None:
-    while os.read(0, 1024):  # never `sys.stdin`: its lock, held at the interpreter's end, would abort the process
-        pass
-    log.warning("whoever started this process is gone; the job is given back")
-    asked()
-    threading.Event().wait(ORPHAN_S)
-    os._exit(1)  # hung, or in a step that is too long: the lease runs out by itself
 
 
 def _end_before_scorers_do() -> None:
