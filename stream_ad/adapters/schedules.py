@@ -23,7 +23,7 @@ from stream_ad.domain.duty import DutyRun
 from stream_ad.errors import ConfigError
 
 UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-EVERY = re.compile(r"every (\d+(?:\.\d+)?) ?(s|min|h|d)")
+EVERY = re.compile(r"every ([1-9]\d*) ?(s|min|h|d)")
 #: a duty that ended none of its last runs has killed its leader so often, and waits for its regular time
 TRIES = 3
 #: how far ahead of now a last run may lie when somebody has set the time of day; more, and it was wrong then

@@ -40,7 +40,7 @@ class Found:
     #: in a sentence
     text: str
     #: the numbers of it, for metrics, by name
-    figures: Mapping[str, float] = field(default_factory=dict)
+    figures: Mapping[str, int | float] = field(default_factory=dict)
     #: whether anybody wants to read of it
     news: bool = True
 
@@ -58,7 +58,7 @@ class DutyRun:
     tries: int = 1
     failed: bool = False
     outcome: str | None = None
-    figures: Mapping[str, float] = field(default_factory=dict)
+    figures: Mapping[str, int | float] = field(default_factory=dict)
     #: when it last ended and had not failed
     good_at: datetime | None = None
 
