@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from stream_ad.commands import gate, setup, stream, tasks
+from stream_ad.commands import gate, proposals, setup, stream, tasks
 from stream_ad.commands.bank import bank
 from stream_ad.commands.bench import bench
 from stream_ad.commands.bench_robustness import robustness
@@ -66,6 +66,9 @@ cli.command(rich_help_panel=SET_UP)(doctor)
 cli.add_typer(weights, name="weights", rich_help_panel=SET_UP)
 cli.command(rich_help_panel=SET_UP)(demo)
 cli.command("add-task", rich_help_panel=TEACH)(tasks.add_task)
+for decide in (proposals.proposals, proposals.approve, proposals.reject):
+    tasks.tasks.command()(decide)
+cli.command(rich_help_panel=TEACH)(proposals.discover)
 cli.add_typer(tasks.tasks, name="tasks", rich_help_panel=TEACH)
 jobs.command()(gate.override)
 cli.add_typer(jobs, name="jobs", rich_help_panel=TEACH)

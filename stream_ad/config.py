@@ -190,6 +190,18 @@ class Stream(Section):
         return value
 
 
+class Discovery(Section):
+    enabled: bool = True
+    min_images: Annotated[int, Field(ge=10)] = 25
+    approve: Literal["by hand", "by itself"] = "by hand"
+    by_itself_images: Annotated[int, Field(ge=10)] = 50
+    per_proposal: Annotated[int, Field(ge=10)] = 300
+    per_camera: Count = 1000
+    images: Count = 3000
+    mb: Positive = 2048.0
+    zero_shot: bool = False
+
+
 class Retention(Section):
     """Null is no bound."""
 
@@ -368,6 +380,7 @@ class Settings(BaseSettings):
     jobs: Jobs = Jobs()
     reports: Reports = Reports()
     stream: Stream = Stream()
+    discovery: Discovery = Discovery()
     retention: Retention = Retention()
     scheduler: Scheduler = Scheduler()
     drift: Drift = Drift()
@@ -411,6 +424,14 @@ class Settings(BaseSettings):
     @property
     def inbox(self) -> Path:
         return self.data_dir / self.stream.folder
+
+    @property
+    def unknown_dir(self) -> Path:
+        return self.data_dir / "unknown"
+
+    @property
+    def task_pictures_dir(self) -> Path:
+        return self.data_dir / "tasks"
 
     @property
     def results_jsonl(self) -> Path | None:

@@ -146,9 +146,15 @@ class KeptFiles(Protocol):
         ...
 
     def sweep(self, known: set[str], *, before: datetime) -> int:
-        """Delete files older than `before` that no row names, and sheets of none; how many."""
+        """Delete pictures older than `before` that no row names; how many."""
         ...
 
-    def sheet(self, name: str, images: Sequence[KeptImage], title: str) -> str | None:
-        """Draw pictures on one sheet; its path. None: none of them can be read."""
+    def sheet(self, path: str, images: Sequence[KeptImage], title: str) -> str | None:
+        """Draw pictures on one sheet, at `path` within the folder of kept pictures; the whole path.
+
+        None: none of them can be read.
+
+        Raises:
+            OSError: it cannot be written.
+        """
         ...

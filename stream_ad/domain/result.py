@@ -41,6 +41,8 @@ class Inspection:
     map: Float32[np.ndarray, "size size"] | None = None
     #: map value above which a pixel is anomalous: the end of the overlay's colour scale
     map_threshold: float | None = None
+    #: final embedding of the frozen backbone, of length 1; set when the picture is of no known product
+    embedding: Float32[np.ndarray, " joint"] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,12 +1,19 @@
 """From pictures and what is declared of them to verdicts."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
+import numpy as np
+
+from stream_ad.backbones.views import Views
 from stream_ad.domain.bank import BankEntry, MemoryBank
 from stream_ad.domain.images import Picture
 from stream_ad.domain.result import Inspection, Verdict
 from stream_ad.inspection import BankModel
 from stream_ad.services.sticky import Judged, Standings, Told, judge
+
+ZeroShot = Callable[[Views], Sequence[float]]
+"""How defective each picture looks to a method that knows no product: log-odds, above 0 more likely than not."""
 
 
 class Scorer:
@@ -17,10 +24,24 @@ class Scorer:
     """
 
     def __init__(
-        self, make_model: Callable[[MemoryBank], BankModel], bank: MemoryBank, *, sticky_checks: int = 1
+        self,
+        make_model: Callable[[MemoryBank], BankModel],
+        bank: MemoryBank,
+        *,
+        sticky_checks: int = 1,
+        embed_unknown: bool = False,
+        zero_shot: ZeroShot | None = None,
+        zero_shot_name: str = "zero-shot",
     ) -> None:
-        """With `sticky_checks` above 1, at least every so many-th picture of a camera is routed; 1: every one."""
+        """What judges pictures by a bank.
+
+        Args:
+            sticky_checks: above 1, at least every so many-th picture of a camera is routed; 1: every one.
+            embed_unknown: inspections of pictures of no known product have their embedding, for discovery.
+            zero_shot: scores such pictures; they stay an unknown product, whatever it says.
+        """
         self._make_model = make_model
+        self._embed_unknown, self._zero_shot, self._zero_shot_name = embed_unknown, zero_shot, zero_shot_name
         self._sticky_checks = sticky_checks
         self.use(bank)
 
@@ -55,14 +76,46 @@ class Scorer:
         if not pictures:
             return []
         if not len(model.bank):
-            return [self._nothing_known(model) for _ in pictures]
+            unknown = [self._nothing_known(model) for _ in pictures]
+            if not (self._embed_unknown or self._zero_shot):
+                return unknown
+            with model.at_work():
+                return self._of_no_product(model.views(pictures), unknown, list(range(len(unknown))))
         told = [self._declares(product, camera) for product, camera in zip(declared, cameras, strict=True)]
         with model.at_work():
-            judged, standings = judge(
-                model, model.views(pictures), told, cameras, self._standings, checks=self._sticky_checks
-            )
-        self._standings = standings
-        return [self._inspection(model, one, *each) for one, each in zip(judged, told, strict=True)]
+            views = model.views(pictures)
+            judged, standings = judge(model, views, told, cameras, self._standings, checks=self._sticky_checks)
+            self._standings = standings
+            inspections = [self._inspection(model, one, *each) for one, each in zip(judged, told, strict=True)]
+            strange = [
+                row
+                for row, (one, (entry, by)) in enumerate(zip(judged, told, strict=True))
+                if inspections[row].verdict is Verdict.UNKNOWN
+                and ((one.route is not None and one.route.refused) or (by is not None and entry is None))
+            ]
+            return self._of_no_product(views, inspections, strange)
+
+    def _of_no_product(self, views: Views, inspections: list[Inspection], rows: Sequence[int]) -> list[Inspection]:
+        """The inspections; those of these rows with what is wanted of pictures that are of no known product."""
+        if not rows or not (self._embed_unknown or self._zero_shot):
+            return inspections
+        chosen = views.select(rows)
+        embeddings = chosen.embedding.cpu().numpy().astype(np.float32) if self._embed_unknown else [None] * len(rows)
+        for row, embedding in zip(rows, embeddings, strict=True):
+            inspections[row] = replace(inspections[row], embedding=embedding)
+        if self._zero_shot is not None:
+            # nothing is calibrated, so there is neither threshold nor p-value
+            for row, score in zip(rows, self._zero_shot(chosen), strict=True):
+                inspections[row] = replace(
+                    inspections[row],
+                    detector=self._zero_shot_name,
+                    score=float(score),
+                    p_value=None,
+                    threshold=None,
+                    map=None,
+                    map_threshold=None,
+                )
+        return inspections
 
     @staticmethod
     def _inspection(model: BankModel, judged: Judged, told: BankEntry | None, by: str | None) -> Inspection:

@@ -34,6 +34,7 @@ from stream_ad.services.deadlines import Deadlines
 from stream_ad.services.health import Health
 from stream_ad.services.intake import Arrival, Decode, Intake, IntakeOptions, Measure
 from stream_ad.services.judging import Inspector, Judge, Judged, JudgingOptions
+from stream_ad.services.keeping import Keep
 from stream_ad.services.messages import References, where
 from stream_ad.services.relay import Relay
 from stream_ad.services.watermark import Watermark
@@ -87,6 +88,7 @@ class Stream:
         sinks: Sequence[Sink] = (),
         references: References | None = None,
         overlays: Overlays | None = None,
+        keep: Keep | None = None,
         guard: Guard | None = None,
         deadlines: Deadlines = Deadlines(),
         on_batch: OnBatch | None = None,
@@ -97,6 +99,7 @@ class Stream:
         self._source, self._results, self._clock = source, results, clock
         self._decode, self._measure, self._references = decode, measure, references
         self._overlays, self._guard, self._deadlines, self._on_batch = overlays, guard, deadlines, on_batch
+        self._keep = keep
         self._options = options
         self._judge = Judge(inspector, banks, clock, counters=self.counters, deadlines=deadlines, options=options)
         self._publishes = bool(sinks)
@@ -146,6 +149,7 @@ class Stream:
         self._writer = Writer(
             self._results,
             overlays=self._overlays,
+            keep=self._keep,
             deadlines=self._deadlines,
             publishes=self._publishes,
             drawing_threads=options.decode_threads,

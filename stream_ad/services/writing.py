@@ -17,6 +17,7 @@ from stream_ad.services.counters import Counters
 from stream_ad.services.deadlines import Deadlines
 from stream_ad.services.intake import Arrival, Prepared
 from stream_ad.services.judging import Judged
+from stream_ad.services.keeping import Keep
 from stream_ad.services.messages import dead_letter, where
 from stream_ad.services.outgoing import outbox_of
 from stream_ad.services.verdicts import as_told, rows_of
@@ -49,6 +50,7 @@ class Writer:
         results: ResultRepository,
         *,
         overlays: Overlays | None,
+        keep: Keep | None = None,
         deadlines: Deadlines,
         publishes: bool,
         drawing_threads: int,
@@ -57,7 +59,7 @@ class Writer:
         options: BackoffOptions,
     ) -> None:
         self._results, self._overlays, self._deadlines, self._publishes = results, overlays, deadlines, publishes
-        self._clock, self._counters, self._options = clock, counters, options
+        self._clock, self._counters, self._options, self._keep = clock, counters, options, keep
         # not the decoders: those may all wait for the memory that a batch gives back after its overlays
         self._drawing = ThreadPoolExecutor(drawing_threads, thread_name_prefix="overlay")
         self._give_up = threading.Event()
@@ -79,6 +81,7 @@ class Writer:
         except DataError as error:
             log.warning("a batch of %d cannot be stored, now one by one: %s", len(batch), error)
             told, letters = self._save_one_by_one(batch, results, letters)
+        self._keep_unknown(batch, judged)
         seconds = {
             "decode": sum(arrival.decode_s for arrival in batch),
             "model": judged.seconds,
@@ -104,6 +107,14 @@ class Writer:
             log.exception("no overlay for %s", one.message.message_id, extra=where(arrival.record))
             self._counters.overlays_failed += 1
             return None
+
+    def _keep_unknown(self, batch: Sequence[Arrival], judged: Judged) -> None:
+        """After the verdicts are safe: a picture that is kept and then comes again is kept once."""
+        if self._keep is None:
+            return
+        for arrival, inspection in zip(batch, judged.outcomes, strict=True):
+            if isinstance(one := arrival.outcome, Prepared) and isinstance(inspection, Inspection):
+                self._keep(one.message, one.picture, inspection)
 
     def _save_one_by_one(
         self, batch: Sequence[Arrival], results: Sequence[InspectionResult], letters: Sequence[DeadLetter]
