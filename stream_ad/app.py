@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stream_ad import discovery_parts, job_parts, scheduler_parts, stream_parts
+from stream_ad import change_parts, job_parts, scheduler_parts, stream_parts
 from stream_ad.adapters.clock import SystemClock
 from stream_ad.config import Settings
 from stream_ad.domain.bank import BankEntry, MemoryBank
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from stream_ad.evaluation.findings import ForgettingReport
     from stream_ad.inspection import BankModel
     from stream_ad.report_parts import Reports
-    from stream_ad.services.discovery import Discovery
     from stream_ad.services.placing import Placing
     from stream_ad.services.retention import Retention
     from stream_ad.services.scheduling import Duty, Scheduler
@@ -106,6 +105,7 @@ class App:
             banks=database.banks,
             evaluations=database.evaluations,
             entries=database.entries,
+            feedback=database.feedback,
         )
 
     @property
@@ -159,16 +159,7 @@ class App:
         from stream_ad.services.scoring import Scorer
 
         bank = self.database.banks.load() if bank is None else bank
-        wanted = self.settings.discovery
-        zero_shot, name = discovery_parts.zero_shot(self.backbone) if wanted.zero_shot else (None, "")
-        return Scorer(
-            partial(self.model, remember=False),
-            bank,
-            sticky_checks=self.settings.routing.sticky_checks,
-            embed_unknown=wanted.enabled,
-            zero_shot=zero_shot,
-            zero_shot_name=name,
-        )
+        return Scorer(partial(self.model, remember=False), bank, sticky_checks=self.settings.routing.sticky_checks)
 
     # --- jobs -------------------------------------------------------------------------------------
 
@@ -240,6 +231,10 @@ class App:
             read=self.task_images.read,
             learn=self._learn,
             evaluate=self._evaluate,
+            patch=partial(change_parts.patched, self.detectors),
+            shrink=partial(change_parts.shrunk, self.detectors, self.backbone),
+            judge=partial(change_parts.judged, self.scorer),
+            marked=partial(change_parts.marked, self.settings, self.decoding),
             budgets=GateBudgets(
                 max_forgetting=gate.max_forgetting,
                 max_flips=gate.max_flips,
@@ -350,7 +345,6 @@ class App:
                 source=source,
                 inspector=scorer,
                 banks=self.database.banks,
-        keeper = discovery_parts.keeper(self.settings, self.database, self.clock, self.decoding)
                 results=self.database.results,
                 decode=partial(decode, **self.decoding),
                 measure=partial(memory, max_pixels=self.settings.stream.max_pixels),
@@ -363,7 +357,6 @@ class App:
                 deadlines=stream_parts.deadlines(self.settings),
                 options=stream_parts.options(self.settings),
             )
-                keep=keeper,
         finally:
             source.close()
             for sink in sinks:
@@ -371,18 +364,9 @@ class App:
 
     def retention(self) -> "Retention":
         """What deletes old pictures, overlays, results and dead letters, as `retention` says."""
-            if keeper is not None:
-                keeper.close()
         from stream_ad.adapters.database import Transactions
         from stream_ad.adapters.retention_files import InboxPictures, Overlays
         from stream_ad.adapters.retention_rows import DeadLetterRows, DoneFiles, ResultRows
-    def discovery(self) -> "Discovery":
-        """What makes products of pictures that no known product explains."""
-        check, check_more = discovery_parts.checks(self.database, self.check_folders, self.task_images.check_more)
-        return discovery_parts.discovery(
-            self.settings, self.database, self.clock, self.decoding, check=check, check_more=check_more
-        )
-
         from stream_ad.services.retention import Retention, Rule
 
         bounds, inbox = self.settings.retention, self.settings.inbox

@@ -418,8 +418,8 @@ class Settings(BaseSettings):
         return self.data_dir / "overlays"
 
     @property
-    def reports_dir(self) -> Path:
-        return self.data_dir / "reports"
+    def feedback_dir(self) -> Path:
+        return self.data_dir / "feedback"
 
     @property
     def inbox(self) -> Path:

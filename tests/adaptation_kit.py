@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from stream_ad.adapters.storage import Database
-from stream_ad.domain.bank import BankEntry, MemoryBank
+from stream_ad.domain.bank import PATCHES, BankEntry, MemoryBank
 from stream_ad.domain.evaluation import METRICS, TaskEvaluation
-from stream_ad.domain.images import HeldoutImage, HeldoutSet, Picture
+from stream_ad.domain.images import HeldoutImage, HeldoutSet, ImageSet, Picture
 from stream_ad.domain.job import Job, JobKind
 from stream_ad.domain.ports import Progress
+from stream_ad.domain.result import Inspection, Verdict
 from stream_ad.domain.task import Task, TaskId
 from stream_ad.services.gate import GateBudgets
 from stream_ad.services.work import Heldout, Storage, TaskImages, Work
@@ -152,9 +153,57 @@ def stealing(
     return evaluate
 
 
+def patched(entry: BankEntry, marked: ImageSet) -> BankEntry:
+    ids = sorted({*entry.patches, *marked.ids})
+    return replace(entry, splits={**entry.splits, PATCHES: " ".join(ids)}, sha256="")
+
+
+def shrunk(entry: BankEntry, rows: int, normals: ImageSet) -> BankEntry:
+    return replace(entry, arrays={**entry.arrays, "coreset": entry.arrays["coreset"][:rows]}, sha256="")
+
+
+def marked_picture(name: str) -> Picture:
+    """A grey picture; its grey is the number that its file is named by."""
+    return np.full((4, 4, 3), int(name.partition(".")[0]), np.uint8)
+
+
+def marked_id(number: int) -> str:
+    return f"{number:064x}"
+
+
+def judged(bank: MemoryBank, marked: Sequence[Picture]) -> list[Inspection]:
+    """Of the first task; NG until it is patched with the picture."""
+    entry = next(iter(bank))
+    scores = [0.5 if marked_id(int(picture[0, 0, 0])) in entry.patches else 3.0 for picture in marked]
+    return [inspection(entry, score) for score in scores]
+
+
+def inspection(entry: BankEntry, score: float) -> Inspection:
+    """By a threshold of 1."""
+    return Inspection(
+        task=entry.task.id,
+        detector=entry.detector,
+        score=score,
+        p_value=0.5,
+        threshold=1.0,
+        verdict=Verdict.NG if score > 1 else Verdict.OK,
+        bank_version=1,
+        features=str(entry.features),
+        margin=None,
+    )
+
+
 def work(**changes: Any) -> Work:
     plain = Work(
-        read=pictures, learn=learned, evaluate=perfect, budgets=GateBudgets(), provenance={"code": "0", "threads": 1}
+        read=pictures,
+        learn=learned,
+        evaluate=perfect,
+        patch=patched,
+        shrink=shrunk,
+        judge=judged,
+        marked=marked_picture,
+        budgets=GateBudgets(),
+        provenance={"code": "0", "threads": 1},
     )
     return replace(plain, **changes)
 
@@ -166,6 +215,7 @@ def storage(database: Database) -> Storage:
         banks=database.banks,
         evaluations=database.evaluations,
         entries=database.entries,
+        feedback=database.feedback,
     )
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from stream_ad.backbones.views import Views
 from stream_ad.domain.bank import BankEntry
-from stream_ad.domain.images import ImageSet, Mask
+from stream_ad.domain.images import ImageSet, Mask, Picture
 from stream_ad.domain.ports import Progress
 from stream_ad.domain.task import Task
 
@@ -60,4 +60,17 @@ class Detector(Protocol):
 
     def predict(self, views: Views, entries: Sequence[BankEntry]) -> RawPrediction:
         """Score a batch, one entry per image. An image's result does not depend on its batch."""
+        ...
+
+
+@runtime_checkable
+class Patchable(Protocol):
+    """A detector whose memory can take in pictures later, without the ones that it was made of."""
+
+    def patched(self, entry: BankEntry, pictures: Sequence[Picture]) -> Mapping[str, np.ndarray]:
+        """The entry's arrays with what they lack of these pictures of good parts; its calibration stays valid.
+
+        Raises:
+            DataError: the pictures differ from what is known in too many places.
+        """
         ...

@@ -37,6 +37,7 @@ from stream_ad.detectors.memory import (
     patch_distances,
     score_patches,
 )
+from stream_ad.detectors.patching import add_pictures
 from stream_ad.detectors.text import damaged_logit, damaged_probability, pair
 from stream_ad.domain.bank import BankEntry
 from stream_ad.domain.images import ImageSet, Mask, Picture
@@ -114,6 +115,10 @@ class Cmpmb:
         if any("text_embeddings" in entry.arrays for entry in entries):
             branches["text"] = self._text(views, entries)
         return score_patches(branches, entries, self.backbone.spec.image_size)
+
+    def patched(self, entry: BankEntry, pictures: Sequence[Picture]) -> Mapping[str, np.ndarray]:
+        prompts = as_tensor(entry.arrays["visual_prompts"], self.backbone.preprocess([pictures[0]]).device)
+        return add_pictures(self._read_out(prompts), self.backbone, entry, pictures)
 
     def _visual(self, views: Views, entries: Sequence[BankEntry]) -> list[Float[Tensor, "_grid _grid"]]:
         """S_V: distance to the nearest rows of F, under the task's visual prompts."""

@@ -131,24 +131,37 @@ def patch_distances(read_out: ReadOut, views: Views, entry: BankEntry) -> list[F
     Each level's distances are measured in its unit and brought to the finest grid; their mean is taken with weights in
     proportion to the scale: a tile sees more of its place than the whole picture does.
     """
+    scales = [int(scale) for scale, _ in entry.arrays["levels"]]
+    coreset = as_tensor(entry.arrays["coreset"], views.pixels.device)
+    finest = views.backbone.grid * max(scales)
+    total: list[Tensor] = [views.pixels.new_zeros(finest, finest) for _ in range(len(views))]
+    for place, features in _levels(read_out, views, entry):
+        rows = coreset[:, place].float()
+        unit = float(entry.arrays["units"][place])
+        for row, image in enumerate(features):
+            grid = (nearest_distance(image, rows) / unit).unflatten(0, (scales[place] * views.backbone.grid,) * 2)
+            total[row] = total[row] + scales[place] * _to_grid(grid, finest)
+    return [one / sum(scales) for one in total]
+
+
+def level_features(read_out: ReadOut, views: Views, entry: BankEntry) -> list[list[Float[Tensor, "patches channels"]]]:
+    """What an entry's rows are compared with: per level, each image's patches, normalised and whitened."""
+    return [features for _, features in sorted(_levels(read_out, views, entry), key=lambda level: level[0])]
+
+
+def _levels(
+    read_out: ReadOut, views: Views, entry: BankEntry
+) -> Iterator[tuple[int, list[Float[Tensor, "patches channels"]]]]:
+    """Each level's number and its features; levels of one scale are read out together."""
     device = views.pixels.device
     levels = [(int(scale), int(block)) for scale, block in entry.arrays["levels"]]
-    coreset = as_tensor(entry.arrays["coreset"], device)
     directions, gains = (as_tensor(entry.arrays[name], device) for name in ("directions", "gains"))
-    finest = views.backbone.grid * max(scale for scale, _ in levels)
-    total: list[Tensor] = [views.pixels.new_zeros(finest, finest) for _ in range(len(views))]
     for scale in sorted({scale for scale, _ in levels}):
         own = [place for place, level in enumerate(levels) if level[0] == scale]
         features = read_out(views, scale, [levels[place][1] for place in own])
         for place in own:
-            rows = coreset[:, place].float()
             whiten = Whitening(directions[place], gains[place])
-            unit = float(entry.arrays["units"][place])
-            for row, image in enumerate(features[levels[place][1]]):
-                distance = nearest_distance(whiten(_normalised(image, len(whiten.gains))), rows) / unit
-                grid = distance.unflatten(0, (scale * views.backbone.grid,) * 2)
-                total[row] = total[row] + scale * _to_grid(grid, finest)
-    return [one / sum(scale for scale, _ in levels) for one in total]
+            yield place, [whiten(_normalised(image, len(whiten.gains))) for image in features[levels[place][1]]]
 
 
 def by_entry(

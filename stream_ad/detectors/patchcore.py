@@ -20,8 +20,9 @@ from stream_ad.detectors.memory import (
     patch_distances,
     score_patches,
 )
+from stream_ad.detectors.patching import add_pictures
 from stream_ad.domain.bank import BankEntry
-from stream_ad.domain.images import ImageSet, Mask
+from stream_ad.domain.images import ImageSet, Mask, Picture
 from stream_ad.domain.ports import Progress
 from stream_ad.domain.task import Task
 from stream_ad.errors import TooFewImages
@@ -52,3 +53,6 @@ class PatchCore:
     def predict(self, views: Views, entries: Sequence[BankEntry]) -> RawPrediction:
         grids = by_entry(lambda views, entry: patch_distances(frozen, views, entry), views, entries)
         return score_patches({"visual": grids}, entries, self.backbone.spec.image_size)
+
+    def patched(self, entry: BankEntry, pictures: Sequence[Picture]) -> Mapping[str, np.ndarray]:
+        return add_pictures(frozen, self.backbone, entry, pictures)

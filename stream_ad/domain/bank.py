@@ -12,7 +12,9 @@ from jaxtyping import Float64
 from stream_ad.domain.task import Task, TaskId
 from stream_ad.errors import UnknownTask
 
-SUSPECTS = "suspects"  # among an entry's splits
+# among an entry's splits
+SUSPECTS = "suspects"
+PATCHES = "patches"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,7 @@ class BankEntry:
     #: sha256 of weights common to all tasks
     shared_weights: str | None
     #: hash of the sorted picture ids of each split: fit, calibration, regression, test; and, where there are any, the
-    #: ids of `suspects` themselves
+    #: ids of `suspects` and `patches` themselves
     splits: Mapping[str, str]
     #: content hash of all of the above, given by the store
     sha256: str = ""
@@ -115,6 +117,11 @@ class BankEntry:
     def suspects(self) -> tuple[str, ...]:
         """Ids of the training pictures that were not learned, because they look defective among the others."""
         return tuple(self.splits.get(SUSPECTS, "").split())
+
+    @property
+    def patches(self) -> tuple[str, ...]:
+        """Ids of the pictures of good parts that were called NG and taken in later."""
+        return tuple(self.splits.get(PATCHES, "").split())
 
     @property
     def threshold(self) -> float:
@@ -132,6 +139,12 @@ class MemoryBank:
         """This bank plus (or replacing) one task. The others are shared, and ordered by task."""
         entries = {**self.entries, entry.task.id: entry}
         return replace(self, version=version, entries=MappingProxyType(dict(sorted(entries.items()))))
+
+    def without(self, task: TaskId, version: int) -> "MemoryBank":
+        """This bank but one task. Raises: UnknownTask: the bank has no such task."""
+        self.entry(task)
+        left = {name: entry for name, entry in self.entries.items() if name != task}
+        return replace(self, version=version, entries=MappingProxyType(left))
 
     def __iter__(self) -> Iterator[BankEntry]:
         return iter(self.entries.values())

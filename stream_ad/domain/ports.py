@@ -491,11 +491,11 @@ class FeedbackRepository(Protocol):
         ...
 
     def settle(self, state: FeedbackState, outcomes: Mapping[int, str]) -> None:
-        """What became of feedback that no job follows, by number."""
+        """What became of feedback, by number; no job follows it any more."""
         ...
 
     def withdraw(self, feedback_id: int, *, who: str, reason: str, at: datetime) -> Feedback:
-        """It was a mistake. Raises: DataError: a job has followed it already."""
+        """It was a mistake. Raises: DataError: a job has followed it already, or is taking it in."""
         ...
 
     def results(self, name: str) -> list[InspectionResult]:

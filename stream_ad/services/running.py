@@ -5,13 +5,28 @@ from collections.abc import Callable, Mapping
 from stream_ad.domain.job import JobKind
 from stream_ad.errors import JobError
 from stream_ad.services.adaptation import learn_task
+from stream_ad.services.changes.patching import patch_task
+from stream_ad.services.changes.readaptation import readapt_task
+from stream_ad.services.changes.retirement import retire_task
 from stream_ad.services.publishing import Change, bring_in
 from stream_ad.services.reevaluation import measure_again
 from stream_ad.services.work import Desk, Outcome
 
-#: what a job of each kind wants of the bank
-CHANGES: Mapping[JobKind, Callable[[Desk], Change]] = {
+
+def _squeeze_bank(desk: Desk) -> Change | Outcome:
+    # measures memories, which takes torch: who only starts processes, or lists jobs, shall not load it
+    from stream_ad.services.changes.squeezing import squeeze_bank
+
+    return squeeze_bank(desk)
+
+
+#: what a job of each kind wants of the bank; how it ended, where it wants nothing
+CHANGES: Mapping[JobKind, Callable[[Desk], Change | Outcome]] = {
     JobKind.ADAPT: learn_task,
+    JobKind.READAPT: readapt_task,
+    JobKind.PATCH: patch_task,
+    JobKind.RETIRE: retire_task,
+    JobKind.SQUEEZE: _squeeze_bank,
 }
 
 
@@ -27,4 +42,5 @@ def run_job(desk: Desk) -> Outcome:
     make = CHANGES.get(desk.job.kind)
     if make is None:
         raise JobError(f"job {desk.job.id} is of kind {desk.job.kind}, which this program does not know; update it")
-    return bring_in(make(desk), desk)
+    change = make(desk)
+    return change if isinstance(change, Outcome) else bring_in(change, desk)

@@ -1,23 +1,26 @@
 """What a job is given, and how it ends."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from stream_ad.domain.bank import BankEntry, MemoryBank
 from stream_ad.domain.evaluation import TaskEvaluation
-from stream_ad.domain.images import HeldoutSet, ImageSet, Mask
+from stream_ad.domain.images import HeldoutSet, ImageSet, Mask, Picture
 from stream_ad.domain.job import Job, JobState
 from stream_ad.domain.ports import (
     BankRepository,
     Clock,
     EntryStore,
     EvaluationRepository,
+    FeedbackRepository,
     JobRepository,
     Progress,
     TaskRepository,
 )
+from stream_ad.domain.result import Inspection
 from stream_ad.domain.task import Task, TaskId
+from stream_ad.errors import JobStopped
 from stream_ad.services.gate import GateBudgets
 
 
@@ -48,6 +51,14 @@ class Work:
     learn: Callable[[Task, TaskImages, Mapping[str, Any], Progress], BankEntry]
     #: every given task of a bank through its router
     evaluate: Callable[[MemoryBank, Mapping[TaskId, HeldoutSet], Progress], Mapping[TaskId, TaskEvaluation]]
+    #: a task's entry with what it lacks of pictures of good parts; not yet stored
+    patch: Callable[[BankEntry, ImageSet], BankEntry]
+    #: an entry with fewer rows, its scores brought back to their scale by pictures that it was learned from
+    shrink: Callable[[BankEntry, int, ImageSet], BankEntry]
+    #: what a bank says of pictures, each alone and with nothing declared
+    judge: Callable[[MemoryBank, Sequence[Picture]], Sequence[Inspection]]
+    #: a picture that feedback is about, by its name in the store
+    marked: Callable[[str], Picture]
     budgets: GateBudgets
     #: what every number of an evaluation carries: code version, weights, configuration, device ...
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -62,6 +73,7 @@ class Storage:
     banks: BankRepository
     evaluations: EvaluationRepository
     entries: EntryStore
+    feedback: FeedbackRepository
 
 
 class Outcome(NamedTuple):
@@ -82,3 +94,14 @@ class Desk:
     work: Work
     clock: Clock
     progress: Progress
+
+
+def done(desk: Desk, message: str) -> Outcome:
+    """End a job that has nothing to publish.
+
+    Raises:
+        JobStopped: the lease was lost meanwhile.
+    """
+    if not desk.storage.jobs.finish(desk.job.id, desk.worker, JobState.DONE, message, desk.clock.now()):
+        raise JobStopped(f"job {desk.job.id} is another worker's by now; its end was not written")
+    return Outcome(JobState.DONE, message)

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from stream_ad.adapters.database import Transactions
 from stream_ad.adapters.repositories.audit import write_audit
 from stream_ad.adapters.repositories.results import result_of
-from stream_ad.adapters.tables import FeedbackRow, ResultRow
+from stream_ad.adapters.tables import FeedbackRow, JobRow, ResultRow
 from stream_ad.domain.feedback import Feedback, FeedbackKind, FeedbackState
 from stream_ad.domain.job import JobState
 from stream_ad.domain.message import Place
@@ -111,7 +111,7 @@ class SqlFeedbackRepository:
         with self._transactions.write() as session:
             for feedback_id, outcome in outcomes.items():
                 row = _row(session, feedback_id)
-                row.state, row.outcome = state, outcome
+                row.state, row.outcome, row.job_id = state, outcome, None
 
     def withdraw(self, feedback_id: int, *, who: str, reason: str, at: datetime) -> Feedback:
         with self._transactions.write() as session:
@@ -120,7 +120,10 @@ class SqlFeedbackRepository:
                 raise DataError(
                     f"needed feedback that nothing followed yet; {feedback_id} is {row.state}: {row.outcome or '-'}"
                 )
-            row.state, row.outcome = FeedbackState.REFUSED, f"withdrawn by {who}: {reason}"
+            job = None if row.job_id is None else session.get(JobRow, row.job_id, with_for_update=True)
+            if job is not None and job.state.open:
+                raise DataError(f"job {job.id} is taking feedback {feedback_id} in; cancel that first")
+            row.state, row.outcome, row.job_id = FeedbackState.REFUSED, f"withdrawn by {who}: {reason}", None
             write_audit(
                 session, at=at, who=who, action="withdraw feedback", subject=f"feedback {feedback_id}", reason=reason,
                 details={},
