@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stream_ad import change_parts, job_parts, scheduler_parts, stream_parts
+from stream_ad import change_parts, discovery_parts, job_parts, scheduler_parts, stream_parts
 from stream_ad.adapters.clock import SystemClock
 from stream_ad.config import Settings
 from stream_ad.domain.bank import BankEntry, MemoryBank
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from stream_ad.evaluation.findings import ForgettingReport
     from stream_ad.inspection import BankModel
     from stream_ad.report_parts import Reports
+    from stream_ad.services.discovery import Discovery
     from stream_ad.services.placing import Placing
     from stream_ad.services.retention import Retention
     from stream_ad.services.scheduling import Duty, Scheduler
@@ -159,7 +160,16 @@ class App:
         from stream_ad.services.scoring import Scorer
 
         bank = self.database.banks.load() if bank is None else bank
-        return Scorer(partial(self.model, remember=False), bank, sticky_checks=self.settings.routing.sticky_checks)
+        wanted = self.settings.discovery
+        zero_shot, name = discovery_parts.zero_shot(self.backbone) if wanted.zero_shot else (None, "")
+        return Scorer(
+            partial(self.model, remember=False),
+            bank,
+            sticky_checks=self.settings.routing.sticky_checks,
+            embed_unknown=wanted.enabled,
+            zero_shot=zero_shot,
+            zero_shot_name=name,
+        )
 
     # --- jobs -------------------------------------------------------------------------------------
 
@@ -340,6 +350,7 @@ class App:
         from stream_ad.services.streaming import Stream
 
         scorer, source, sinks = self.scorer(), self.source(), self.sinks()
+        keeper = discovery_parts.keeper(self.settings, self.database, self.clock, self.decoding)
         try:
             yield Stream(
                 source=source,
@@ -352,6 +363,7 @@ class App:
                 sinks=sinks,
                 references=stream_parts.references(self.settings),
                 overlays=stream_parts.overlays(self.settings),
+                keep=keeper,
                 guard=stream_parts.disk_guard(self.settings),
                 on_batch=on_batch,
                 deadlines=stream_parts.deadlines(self.settings),
@@ -359,8 +371,17 @@ class App:
             )
         finally:
             source.close()
+            if keeper is not None:
+                keeper.close()
             for sink in sinks:
                 sink.close()
+
+    def discovery(self) -> "Discovery":
+        """What makes products of pictures that no known product explains."""
+        check, check_more = discovery_parts.checks(self.database, self.check_folders, self.task_images.check_more)
+        return discovery_parts.discovery(
+            self.settings, self.database, self.clock, self.decoding, check=check, check_more=check_more
+        )
 
     def retention(self) -> "Retention":
         """What deletes old pictures, overlays, results and dead letters, as `retention` says."""

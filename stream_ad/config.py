@@ -422,8 +422,8 @@ class Settings(BaseSettings):
         return self.data_dir / "feedback"
 
     @property
-    def inbox(self) -> Path:
-        return self.data_dir / self.stream.folder
+    def reports_dir(self) -> Path:
+        return self.data_dir / "reports"
 
     @property
     def unknown_dir(self) -> Path:
@@ -432,6 +432,10 @@ class Settings(BaseSettings):
     @property
     def task_pictures_dir(self) -> Path:
         return self.data_dir / "tasks"
+
+    @property
+    def inbox(self) -> Path:
+        return self.data_dir / self.stream.folder
 
     @property
     def results_jsonl(self) -> Path | None:
