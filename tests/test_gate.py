@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +17,8 @@ from stream_ad.domain.job import JobKind
 from stream_ad.domain.result import Verdict
 from stream_ad.domain.task import TaskId
 from stream_ad.errors import ConfigError
-from stream_ad.services.gate import GateBudgets, allowed, decide, unseen
+from stream_ad.services.chance import allowed, loss_error, unseen
+from stream_ad.services.gate import GateBudgets, decide
 
 SCREW, TILE, NEW = TaskId("screw"), TaskId("tile"), TaskId("new")
 BUDGETS = GateBudgets()
@@ -86,7 +88,9 @@ def test_the_first_task_passes_when_it_is_recognised():
 def test_losing_auroc_beyond_the_budget_is_refused_with_numbers():
     decision = judge(measured(SCREW, auroc=0.93))
     assert not decision.passed
-    assert decision.reasons == ("screw: image AUROC falls from 0.950 to 0.930, a loss of 0.020; at most 0.01 allowed",)
+    assert decision.reasons == (
+        "screw: image AUROC falls from 0.950 to 0.930, a loss of 0.020 (± 0.000 on 40 pictures); at most 0.01 allowed",
+    )
 
 
 def test_losing_auroc_within_the_budget_passes():
@@ -306,6 +310,28 @@ def test_harm_beyond_what_may_go_unseen_is_refused_with_the_certainty_that_is_sa
         assert share == 1
     else:
         assert binom.cdf(most, n, share) == pytest.approx(0.05, abs=1e-6)
+
+
+def test_the_error_of_a_loss_is_what_other_pictures_would_scatter():
+    """Against many draws of as many pictures: two banks of equal worth, 30 good parts and 25 defects."""
+    rng = np.random.default_rng(3)
+
+    def draw() -> tuple[list[ImageOutcome], list[ImageOutcome], float]:
+        common = rng.normal(size=55) + np.repeat([0.0, 1.5], [30, 25])
+        scores = [common + rng.normal(size=55) * 0.5 for _ in range(2)]
+        images = [replace(o, defective=i >= 30) for i, o in enumerate(outcomes(SCREW, 55))]
+        then, now = ([replace(o, routed_score=float(s)) for o, s in zip(images, each, strict=True)] for each in scores)
+        aurocs = [(each[30:, None] > each[None, :30]).mean() for each in scores]
+        return then, now, float(aurocs[0] - aurocs[1])
+
+    draws = [draw() for _ in range(300)]
+    said = np.mean([loss_error(list(zip(then, now, strict=True))) for then, now, _ in draws])
+    assert said == pytest.approx(np.std([loss for *_, loss in draws]), rel=0.15)
+
+
+def test_one_good_picture_tells_nothing_of_the_error():
+    images = outcomes(SCREW, 4)[1:]
+    assert math.isnan(loss_error([(o, o) for o in images]))
 
 
 def test_a_task_that_few_pictures_guard_is_named():

@@ -31,6 +31,8 @@ class TaskChange:
     auroc_before: float
     auroc_after: float
     auroc_best: float
+    #: standard error of the loss on these pictures: less than twice as much may be chance
+    auroc_error: float = math.nan
     #: verdicts that differ, and those among them that were right before
     flips: int
     harmful_flips: int
@@ -125,6 +127,8 @@ def _measured(kind: type[Breach] | type[TaskChange], kept: Mapping[str, Any]) ->
     """Every field of the kind; a whole number that JSON gave back as such stays a number of its kind."""
     taken = {}
     for each in dataclasses.fields(kind):
+        if each.name not in kept:  # written before there was such a field
+            continue
         value = kept[each.name]
         if each.type is float:
             value = math.nan if value is None else float(value)

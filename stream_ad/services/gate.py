@@ -13,7 +13,7 @@ by kind of job:
 Budgets are shares, counted in pictures: of 150 pictures a budget of 2 % allows 3. Regression halves are often small,
 so a budget above 0 always allows *one* picture: of 20 pictures one is 5 %, and refusing a product line because of one
 borderline picture would make the gate a lottery. It is not a loophole: when that picture also ranks worse, AUROC
-falls and the first rule refuses. A budget of 0 allows none. What a half of a given size cannot show: `unseen`.
+falls and the first rule refuses. A budget of 0 allows none. What a half of a given size cannot show: `chance.unseen`.
 
 Nothing that was not measured counts as passed. Two exceptions are said aloud in `notes`: without defects on both sides
 there is no AUROC to lose (verdicts, false alarms and routing decide then), and without normal pictures no false alarm.
@@ -30,6 +30,7 @@ from stream_ad.domain.job import JobKind
 from stream_ad.domain.result import Verdict
 from stream_ad.domain.task import TaskId
 from stream_ad.errors import ConfigError
+from stream_ad.services.chance import Pairs, allowed, loss_error, unseen
 
 #: kinds of job whose task must be recognised as itself
 LEARNS = (JobKind.ADAPT, JobKind.READAPT)
@@ -122,9 +123,6 @@ def decide(
     return GateDecision(breaches=tuple(breaches), changes=changes, notes=tuple(notes))
 
 
-Pairs = Sequence[tuple[ImageOutcome, ImageOutcome]]
-
-
 def _pairs(old: Sequence[ImageOutcome], new: Sequence[ImageOutcome]) -> Pairs | None:
     """The same pictures before and after; None when they are not the same."""
     then, now = {o.image_id: o for o in old}, {o.image_id: o for o in new}
@@ -139,6 +137,7 @@ def _change(old: TaskEvaluation, new: TaskEvaluation, pairs: Pairs, best: float)
         auroc_before=_auroc(old),
         auroc_after=_auroc(new),
         auroc_best=best,
+        auroc_error=loss_error(pairs),
         flips=len(flips),
         harmful_flips=sum(_alarm(then) == then.defective != _alarm(now) for then, now in flips),
         hidden_defects=sum(then.defective and _alarm(then) and not _alarm(now) for then, now in flips),
@@ -164,8 +163,9 @@ def _forgotten(task: TaskId, change: TaskChange, budget: float) -> list[Breach]:
     if now >= was or reference - now <= budget + 1e-9:
         return []
     since = f" (the best bank so far had {reference:.3f})" if reference > was else ""
+    error = "" if math.isnan(change.auroc_error) else f" (± {2 * change.auroc_error:.3f} on {change.n_images} pictures)"
     said = (
-        f"image AUROC falls from {was:.3f} to {now:.3f}{since}, a loss of {reference - now:.3f};"
+        f"image AUROC falls from {was:.3f} to {now:.3f}{since}, a loss of {reference - now:.3f}{error};"
         f" at most {budget:g} allowed"
     )
     return [_breach(task, Rule.AUROC, reference - now, budget, said)]
@@ -266,37 +266,7 @@ def _too_few(changes: Mapping[TaskId, TaskChange], budgets: GateBudgets) -> list
     return [f"guarded by few held-out pictures, so that a change of this share of verdicts may go unseen: {named}"]
 
 
-# --- counts ---------------------------------------------------------------------------------------
-
-
-def allowed(budget: float, n: int) -> int:
-    """How many of `n` pictures a budget allows: its share rounded down, but one unless the budget is 0.
-
-    >>> allowed(0.02, 150), allowed(0.02, 5), allowed(0.0, 150)
-    (3, 1, 0)
-    """
-    # a guard for shares like 1 - 0.95, which is a little more than 0.05
-    return max(1, math.floor(budget * n + 1e-9)) if budget > 1e-9 else 0
-
-
-def unseen(budget: float, n: int, certainty: float = 0.95) -> float:
-    """The largest share of all pictures that may be harmed while `n` of them let it pass with 1 - `certainty`.
-
-    Any larger harm is refused with at least `certainty` (exact binomial; the upper Clopper-Pearson bound at the number
-    of pictures that the budget allows). 1 without pictures.
-
-    >>> round(unseen(0.02, 20), 3), round(unseen(0.02, 150), 3)
-    (0.216, 0.051)
-    """
-    most = allowed(budget, n)
-    if n <= most:
-        return 1.0
-    low, high = 0.0, 1.0
-    for _ in range(60):
-        share = (low + high) / 2
-        passes = sum(math.comb(n, k) * share**k * (1 - share) ** (n - k) for k in range(most + 1))
-        low, high = (share, high) if passes > 1 - certainty else (low, share)
-    return high
+# --- parts ----------------------------------------------------------------------------------------
 
 
 def _breach(task: TaskId, rule: Rule, amount: float | int, most: float | int, said: str) -> Breach:
