@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stream_ad import change_parts, discovery_parts, job_parts, scheduler_parts, stream_parts
+from stream_ad import change_parts, discovery_parts, feedback_parts, job_parts, scheduler_parts, stream_parts
 from stream_ad.adapters.clock import SystemClock
 from stream_ad.config import Settings
 from stream_ad.domain.bank import BankEntry, MemoryBank
@@ -24,7 +24,9 @@ from stream_ad.domain.images import HeldoutSet, ImageSet, Mask
 from stream_ad.domain.job import Job
 from stream_ad.domain.ports import Progress, Sink, Source
 from stream_ad.domain.task import Task, TaskId
+from stream_ad.errors import DataError
 from stream_ad.services.gate import GateBudgets
+from stream_ad.services.heldout import learning_job
 from stream_ad.services.work import Outcome, Storage, TaskImages, Work
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from stream_ad.inspection import BankModel
     from stream_ad.report_parts import Reports
     from stream_ad.services.discovery import Discovery
+    from stream_ad.services.feedback import FeedbackOffice
     from stream_ad.services.placing import Placing
     from stream_ad.services.retention import Retention
     from stream_ad.services.scheduling import Duty, Scheduler
@@ -382,6 +385,33 @@ class App:
         return discovery_parts.discovery(
             self.settings, self.database, self.clock, self.decoding, check=check, check_more=check_more
         )
+
+    def feedback_office(self) -> "FeedbackOffice":
+        """Takes down what people say of verdicts."""
+        return feedback_parts.feedback_office(
+            self.settings, self.database, self.clock, self.decoding, lambda: self.backbone.backbone
+        )
+
+    def require_in_bank(self, task: TaskId) -> None:
+        """Raises: UnknownTask: there is no such task; DataError: the active bank has none of that name."""
+        self.database.tasks.get(task)
+        version = self.database.banks.active_version()
+        if task not in self.database.banks.contents(version):
+            raise DataError(
+                f"needed a task of the active bank, and bank {version} has no {task!r}; teach it with `stream-ad"
+                f" add-task {task} --images DIR`"
+            )
+
+    def more_pictures(self, task: TaskId, *, images: Path, heldout: Path | None) -> "Checked":
+        """The payload of a job that learns a task of the active bank again with these folders added.
+
+        Raises:
+            UnknownTask: there is no such task.
+            DataError: the bank has no such task, or the folders are not fit.
+        """
+        self.require_in_bank(task)
+        payload = learning_job(task, self.database.jobs, self.database.banks).payload
+        return self.task_images.check_more(payload, images=images, heldout=heldout)
 
     def retention(self) -> "Retention":
         """What deletes old pictures, overlays, results and dead letters, as `retention` says."""

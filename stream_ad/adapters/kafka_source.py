@@ -117,7 +117,7 @@ class KafkaSource:
             self._close(FAREWELL_MS)
             raise
         self._epochs |= {place: records[-1].leader_epoch or -1 for place, records in batches.items() if records}
-        return [_record(record) for records in batches.values() for record in records]
+        return [record_of(record) for records in batches.values() for record in records]
 
     def _poll(self, consumer: KafkaConsumer, max_items: int, timeout_s: float) -> Batches:
         if self._paused:
@@ -403,7 +403,8 @@ class _Group(ConsumerRebalanceListener):
             return lost
 
 
-def _record(record: ConsumerRecord) -> Record:
+def record_of(record: ConsumerRecord) -> Record:
+    """The client's record as ours."""
     return Record(
         topic=record.topic,
         partition=record.partition,
