@@ -3,6 +3,7 @@
 `ray` is imported where it is used: it is an extra.
 """
 
+import ctypes
 import logging
 import os
 import signal
@@ -14,6 +15,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import IO, Any, NamedTuple
 
+from stream_ad.adapters.local_executor import NOT_INHERITED
 from stream_ad.errors import Unavailable
 
 #: names the device in the environment of a job's process
@@ -101,24 +103,27 @@ class Glance(NamedTuple):
 class RemoteProcess:
     """An actor: one command on the machine where Ray put it. Every call returns at once.
 
-    When Ray's process of it dies, the command's standard input ends, by which the command knows.
+    When Ray's process of it dies, the command is killed: were it to give its job back in order, one that fills the
+    memory, for which Ray ends its own process, would come again for ever.
     """
 
-    def start(self, command: Sequence[str], environment: Mapping[str, str], python: str) -> str:
-        """Start it; the machine's name. `python`: the interpreter of who asks, ours stands in for it.
+    def start(self, command: Sequence[str], environment: Mapping[str, str], *, python: str, folder: str) -> str:
+        """Start it in a folder; the machine's name. `python`: the interpreter of who asks, ours stands in for it.
 
         Raises:
-            OSError: it cannot be started.
+            OSError: it cannot be started; this machine has no such folder.
         """
-        inherited = {name: value for name, value in os.environ.items() if name not in THREADS}
+        inherited = {name: value for name, value in os.environ.items() if name not in (*THREADS, *NOT_INHERITED)}
         self._lines: deque[tuple[bool, str]] = deque(maxlen=MAX_LINES)
         self._popen = subprocess.Popen(
             [sys.executable if part == python else part for part in command],
+            cwd=folder,
             env={**inherited, **environment},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
+            preexec_fn=_die_with_the_parent if sys.platform == "linux" else None,
         )
         self._readers = [
             threading.Thread(target=self._read, args=(stream, stream is self._popen.stderr), daemon=True)
@@ -144,6 +149,15 @@ class RemoteProcess:
         with stream:
             while line := stream.readline(MAX_WIDTH):
                 self._lines.append((of_stderr, line.decode(errors="replace").rstrip("\r\n")))
+
+
+#: loaded beforehand, because between fork and exec next to nothing is safe
+LIBC = ctypes.CDLL(None)
+PR_SET_PDEATHSIG = 1
+
+
+def _die_with_the_parent() -> None:
+    LIBC.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
 
 
 def new_process(share: Share) -> Any:

@@ -12,9 +12,11 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from stream_ad.adapters.ray_cluster import DEVICE, Share, connect, environment_sent, new_process
+from stream_ad.adapters.starter import when_starter_is_gone
 from stream_ad.errors import StreamAdError
 
 #: how often the process over there is looked at, seconds
@@ -37,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
     asked = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: asked.set())
-    threading.Thread(target=_until_alone, args=(asked,), name="watches its starter", daemon=True).start()
+    when_starter_is_gone(asked.set)
     try:
         connect(given.address)
         return _run(given.command, Share.of(os.environ.get(DEVICE, ""), cpus=given.cpus, gpus=given.gpus), asked)
@@ -51,7 +53,7 @@ def _run(command: Sequence[str], share: Share, asked: threading.Event) -> int:
 
     process = new_process(share)
     try:
-        started = process.start.remote(command, environment_sent(), sys.executable)
+        started = process.start.remote(command, environment_sent(), python=sys.executable, folder=str(Path.cwd()))
         while not ray.wait([started], timeout=LOOK_S)[0]:  # until there is room for it
             if asked.is_set():
                 return 0
@@ -82,12 +84,6 @@ def _follow(process: Any, asked: threading.Event) -> int:
             told = True
         # once it was asked to end, it is looked at as often, but `asked` no longer waits
         (threading.Event() if told else asked).wait(LOOK_S)
-
-
-def _until_alone(asked: threading.Event) -> None:
-    while os.read(0, 1024):
-        pass
-    asked.set()
 
 
 def end_as(code: int) -> None:
