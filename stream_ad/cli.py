@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from stream_ad.commands import gate, proposals, setup, stream, tasks
+from stream_ad.commands import gate, proposals, setup, stream, task_changes, tasks
 from stream_ad.commands.bank import bank
 from stream_ad.commands.bench import bench
 from stream_ad.commands.bench_robustness import robustness
@@ -17,6 +17,7 @@ from stream_ad.commands.common import ERROR, SESSION, ConfigOption, Session, err
 from stream_ad.commands.demo import demo
 from stream_ad.commands.dlq import dlq
 from stream_ad.commands.doctor import doctor
+from stream_ad.commands.feedback import feedback
 from stream_ad.commands.job import job
 from stream_ad.commands.jobs import jobs, worker
 from stream_ad.commands.report import report
@@ -70,6 +71,9 @@ for decide in (proposals.proposals, proposals.approve, proposals.reject):
     tasks.tasks.command()(decide)
 cli.command(rich_help_panel=TEACH)(proposals.discover)
 cli.add_typer(tasks.tasks, name="tasks", rich_help_panel=TEACH)
+for change in (task_changes.add_images, task_changes.patch, task_changes.retire, task_changes.squeeze):
+    tasks.tasks.command()(change)
+cli.add_typer(feedback, name="feedback", rich_help_panel=TEACH)
 jobs.command()(gate.override)
 cli.add_typer(jobs, name="jobs", rich_help_panel=TEACH)
 cli.add_typer(job, name="job", rich_help_panel=TEACH)

@@ -323,14 +323,14 @@ def test_a_duplicate_task_name_is_refused(run, ready):
     assert "task 'disc' exists already" in refused.err
 
 
-def test_a_name_whose_job_came_to_nothing_says_how_to_go_on(run, ready):
+def test_a_name_whose_job_came_to_nothing_can_be_added_again_with_other_folders(run, ready):
     paint(ready / "disc", "disc", 12)
+    paint(ready / "other", "disc", 12, seed=1)
     assert run("add-task", "disc", "--images", "disc").code == 0
     assert run("jobs", "cancel", 1).code == 0
-    refused = run("add-task", "disc", "--images", "disc")
-    assert refused.code == 2
-    assert "its job 1 (cancelled)" in refused.err
-    assert "`stream-ad jobs retry 1`" in refused.err
+    again = run("add-task", "disc", "--images", "other")
+    assert again.code == 0
+    assert "job 2 is queued" in again.out
 
 
 def test_a_name_that_is_no_name_is_refused(run, ready):

@@ -9,9 +9,8 @@ import pytest
 from stream_ad.backbones.views import Views
 from stream_ad.detectors.base import Detector, Patchable
 from stream_ad.detectors.calibrated import apply
-from stream_ad.detectors.patching import PATCHED
 from stream_ad.detectors.registry import make_detector
-from stream_ad.domain.bank import BankEntry
+from stream_ad.domain.bank import PATCHED_ROWS, BankEntry
 from stream_ad.domain.images import Picture
 from stream_ad.errors import DataError
 from stream_ad.evaluation.continual.budget import rows_of, shrunk
@@ -93,7 +92,7 @@ def test_only_places_farther_than_good_parts_are_added(name):
     entry = nut(name)
     after = patched(entry, stamped(50))
     added = rows_of(after) - rows_of(entry)
-    assert 0 < added == int(after.arrays[PATCHED]) <= rows_of(entry) // 4
+    assert 0 < added == int(after.arrays[PATCHED_ROWS]) <= rows_of(entry) // 4
     np.testing.assert_array_equal(after.arrays["coreset"][: rows_of(entry)], entry.arrays["coreset"])
     assert rows_of(patched(after, stamped(50))) == rows_of(after)
 
@@ -127,7 +126,7 @@ def test_what_lies_outside_the_region_of_interest_is_not_added():
 def test_a_squeezed_entry_keeps_its_patch():
     entry = nut("patchcore")
     after = patched(entry, stamped(50))
-    count = int(after.arrays[PATCHED])
+    count = int(after.arrays[PATCHED_ROWS])
     small = shrunk(after, rows_of(entry) // 2)
     assert rows_of(small) == rows_of(entry) // 2
     np.testing.assert_array_equal(small.arrays["coreset"][-count:], after.arrays["coreset"][-count:])

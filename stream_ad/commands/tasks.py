@@ -100,8 +100,8 @@ def add_task(
         false_alarm_rate=app.settings.calibration.false_alarm_rate if false_alarm_rate is None else false_alarm_rate,
     )
     app.make_database()
-    if any(known.id == task.id for known in app.database.tasks.all()):
-        raise task_exists(app, task.id)
+    if task.id in app.database.banks.contents(app.database.banks.active_version()):
+        raise TaskExists(task.id, f"or teach it more pictures with `stream-ad tasks add-images {task.id} --images DIR`")
     checked = app.check_folders(
         task, images=images, heldout=heldout, roi=roi, detector=detector.value if detector else None
     )
@@ -115,18 +115,6 @@ def add_task(
     console.print(coloured(f"{ended.state}: {ended.message}", COLOURS.get(ended.state)))
     if ended.state is not JobState.PUBLISHED:
         raise typer.Exit(SOMETHING_WRONG)
-
-
-def task_exists(app: App, task: TaskId) -> TaskExists:
-    """The refusal of a name; a job that came to nothing is named, because it can run again under that name."""
-    latest = next((job for job in app.database.jobs.all() if job.task == task), None)
-    if latest is None or latest.state.open or latest.state is JobState.PUBLISHED:
-        return TaskExists(task)
-    return TaskExists(
-        task,
-        f"or put right what its job {latest.id} ({latest.state}) says, `stream-ad jobs show {latest.id}`, and run that"
-        f" again with the same folders: `stream-ad jobs retry {latest.id}`",
-    )
 
 
 def wait_for(app: App, job: Job) -> Job:
@@ -177,8 +165,9 @@ def list_tasks(context: typer.Context, config: ConfigOption = None) -> None:
         out().print("no tasks yet; `stream-ad add-task NAME --images DIR` adds one")
         return
     version = app.database.banks.active_version()
-    inside = app.database.banks.load(version).entries
+    inside = app.database.banks.contents(version)
     latest = {job.task: job for job in reversed(app.database.jobs.all())}
+    retired = app.database.tasks.retired()
     rows = []
     for task in known:
         job = latest.get(task.id)
@@ -187,7 +176,7 @@ def list_tasks(context: typer.Context, config: ConfigOption = None) -> None:
             (
                 task.id,
                 task.class_name,
-                f"in bank {version}" if task.id in inside else "not in the bank",
+                f"in bank {version}" if task.id in inside else "retired" if task.id in retired else "not in the bank",
                 state,
                 f"{task.false_alarm_rate:g}",
                 task.product_ids,

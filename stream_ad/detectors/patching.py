@@ -17,7 +17,7 @@ from torch import Tensor
 from stream_ad.backbones.base import Backbone
 from stream_ad.backbones.views import Views
 from stream_ad.detectors.memory import ReadOut, entry_roi, level_features, patch_distances
-from stream_ad.domain.bank import BankEntry
+from stream_ad.domain.bank import PATCHED_ROWS, BankEntry
 from stream_ad.domain.images import Picture
 from stream_ad.errors import DataError
 from stream_ad.functional.anomaly_map import roi_patches
@@ -25,8 +25,6 @@ from stream_ad.functional.arrays import as_tensor
 from stream_ad.functional.calibration import STEEPNESS
 from stream_ad.functional.neighbors import nearest_distance
 
-#: of an entry's arrays: how many of the last rows came from patches
-PATCHED = "patched"
 #: of a memory's rows, as a share of those that were learned: more is no false alarm but another look of the product
 MOST = 0.25
 #: by how many standard deviations the 99 % quantile of good pictures' scores lies above their middle
@@ -63,7 +61,7 @@ def add_pictures(
         for level, own in enumerate(points)
     ]
     count = max(len(rows) for rows in chosen)
-    before = int(entry.arrays.get(PATCHED, 0))
+    before = int(entry.arrays.get(PATCHED_ROWS, 0))
     allowed = int(MOST * (len(coreset) - before)) - before
     if count > allowed:
         raise DataError(
@@ -77,7 +75,7 @@ def add_pictures(
     return {
         **entry.arrays,
         "coreset": torch.cat([coreset, added.to(coreset.dtype)]).cpu().numpy(),
-        PATCHED: np.array(before + count),
+        PATCHED_ROWS: np.array(before + count),
     }
 
 

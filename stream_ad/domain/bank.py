@@ -15,6 +15,8 @@ from stream_ad.errors import UnknownTask
 # among an entry's splits
 SUSPECTS = "suspects"
 PATCHES = "patches"
+#: among an entry's arrays: how many of the last rows of its memory came from patches
+PATCHED_ROWS = "patched"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from stream_ad.detectors.patching import PATCHED
-from stream_ad.domain.bank import BankEntry
+from stream_ad.domain.bank import PATCHED_ROWS, BankEntry
 
 CORESET = "coreset"
+SMALLEST = 8  # rows with which a memory still says something
 
 
 def rows_of(entry: BankEntry) -> int:
@@ -33,11 +33,11 @@ def shrunk(entry: BankEntry, rows: int) -> BankEntry:
     if rows_of(entry) <= rows:
         return entry
     coreset = np.asarray(entry.arrays[CORESET])
-    patched = min(int(entry.arrays.get(PATCHED, 0)), rows - 1)
+    patched = min(int(entry.arrays.get(PATCHED_ROWS, 0)), rows - 1)
     if not patched:
         return with_arrays(entry, {CORESET: coreset[:rows]})
     kept = np.concatenate([coreset[: rows - patched], coreset[len(coreset) - patched :]])
-    return with_arrays(entry, {CORESET: kept, PATCHED: np.array(patched)})
+    return with_arrays(entry, {CORESET: kept, PATCHED_ROWS: np.array(patched)})
 
 
 def with_arrays(entry: BankEntry, changed: Mapping[str, np.ndarray]) -> BankEntry:

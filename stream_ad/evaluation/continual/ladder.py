@@ -18,14 +18,13 @@ import numpy as np
 from stream_ad.backbones.views import Views
 from stream_ad.detectors.base import Detector
 from stream_ad.domain.bank import BankEntry, BranchScale
-from stream_ad.evaluation.continual.budget import shrunk
+from stream_ad.evaluation.continual.budget import SMALLEST, shrunk
 from stream_ad.functional.calibration import center_and_scale
 
 #: pictures that scales are measured on
 PICTURES = 40
 #: each rung has so many times the rows of the next lower one
 STEP = 2**0.5
-SMALLEST = 8  # rows
 STRIDE = 4  # of map pixels that a quantile is taken of
 
 #: by "scores" or "maps", then by branch: centre and scale under each of some entries

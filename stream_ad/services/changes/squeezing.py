@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from stream_ad.domain.bank import BankEntry, MemoryBank
 from stream_ad.domain.task import TaskId
 from stream_ad.errors import JobError
-from stream_ad.evaluation.continual.budget import rows_of
-from stream_ad.evaluation.continual.ladder import SMALLEST
+from stream_ad.evaluation.continual.budget import SMALLEST, rows_of
 from stream_ad.services.heldout import learning_job
 from stream_ad.services.publishing import Change
 from stream_ad.services.work import Desk, Outcome, done
