@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from stream_ad.domain.bank import MemoryBank
 from stream_ad.domain.evaluation import Evaluation, Half, TaskEvaluation
 from stream_ad.domain.images import split_hash
-from stream_ad.domain.job import JobKind, JobState
+from stream_ad.domain.job import JobKind
 from stream_ad.domain.task import TaskId
-from stream_ad.errors import DataError, JobStopped
+from stream_ad.errors import DataError
 from stream_ad.services.gate import decide
 from stream_ad.services.heldout import check_unmoved, heldout_of
 from stream_ad.services.publishing import as_stage
-from stream_ad.services.work import Desk, Heldout, Outcome
+from stream_ad.services.work import Desk, Heldout, Outcome, done
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ def measure_again(desk: Desk) -> Outcome:
     storage, work, job = desk.storage, desk.work, desk.job
     bank = storage.banks.load()
     if not bank.entries:
-        return _done(desk, "no product is known yet: nothing to measure")
+        return done(desk, "no product is known yet: nothing to measure")
     heldout, missing = _heldout(bank, desk)
     made = next((row for row in storage.banks.versions() if row["version"] == bank.version), None)
     worse: list[str] = []
@@ -71,7 +71,7 @@ def measure_again(desk: Desk) -> Outcome:
         log.warning("job %s: %s", job.id, message)
     if missing:
         raise DataError(f"{message}. NOT MEASURED: {'; '.join(missing)}")
-    return _done(desk, message)
+    return done(desk, message)
 
 
 def _heldout(bank: MemoryBank, desk: Desk) -> tuple[dict[TaskId, Heldout], list[str]]:
@@ -118,9 +118,3 @@ def _said(worse: Sequence[str], compared: Sequence[str], measured: Sequence[str]
     if differing:
         parts.append(f"measured otherwise than then, which may be why figures differ: {', '.join(sorted(differing))}")
     return "; ".join(parts) or "no task could be measured"
-
-
-def _done(desk: Desk, message: str) -> Outcome:
-    if not desk.storage.jobs.finish(desk.job.id, desk.worker, JobState.DONE, message, desk.clock.now()):
-        raise JobStopped(f"job {desk.job.id} is another worker's by now; its end was not written")
-    return Outcome(JobState.DONE, message)
