@@ -439,7 +439,12 @@ class App:
     def duties(self) -> "Sequence[Duty]":
         """Everything that comes again and again."""
         return scheduler_parts.duties(
-            self.settings, self.database, self.clock, retention=self.retention(), write_report=self.write_report
+            self.settings,
+            self.database,
+            self.clock,
+            discover=lambda: self.discovery().run(),
+            retention=self.retention(),
+            write_report=self.write_report,
         )
 
     def duties_standing(self) -> tuple[Mapping[str, DutyRun], Sequence[str]]:

@@ -4,6 +4,7 @@ The part of `app.py` that knows their concrete classes. Nothing is imported befo
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from stream_ad.services.scheduling import Duty, Scheduler, Still
 if TYPE_CHECKING:
     from stream_ad.adapters.schedules import Timetable
     from stream_ad.adapters.storage import Database
+    from stream_ad.domain.stored import Stored
     from stream_ad.services.drift import DriftWatch
     from stream_ad.services.retention import Retention
 
@@ -49,10 +51,16 @@ def duties(
     database: "Database",
     clock: Clock,
     *,
+    discover: Callable[[], Found],
     retention: "Retention",
     write_report: Callable[[], Sequence[Path]],
 ) -> list[Duty]:
     """Everything that comes again and again, whether settings have a schedule for it or not."""
+
+    def discovery(still: Still) -> Found:
+        if not settings.discovery.enabled:
+            return Found("pictures of unknown products are not kept (discovery.enabled)", news=False)
+        return discover()
 
     def evaluation(still: Still) -> Found:
         from stream_ad.services.duties import queue_evaluation
@@ -73,13 +81,9 @@ def duties(
         return duties.prune(retention, still)
 
     def verification(still: Still) -> Found:
-        from stream_ad.adapters.database import Transactions
-        from stream_ad.adapters.stored_files import StoredBanks, StoredEntries
         from stream_ad.services.verification import verify
 
-        transactions = Transactions(database.engine)
-        kinds = [StoredBanks(transactions), StoredEntries(transactions, database.entries.path)]
-        return verify(kinds, database.audit, clock, still)
+        return verify(stored(settings, database), database.audit, clock, still)
 
     def report(still: Still) -> Found:
         from stream_ad.services import duties
@@ -87,6 +91,7 @@ def duties(
         return duties.report(write_report)
 
     return [
+        Duty("discovery", "group pictures of unknown products, propose new ones", discovery),
         Duty("evaluation", "measure the active bank again, by a job", evaluation),
         Duty(
             "drift",
@@ -97,6 +102,22 @@ def duties(
         Duty("retention", "delete what is beyond the bounds", prune),
         Duty("verification", "read all that is stored by its hash", verification),
         Duty("report", "write the report on forgetting", report),
+    ]
+
+
+def stored(settings: Settings, database: "Database") -> "list[Stored]":
+    """Everything that is stored by its hash."""
+    from stream_ad.adapters.database import Transactions
+    from stream_ad.adapters.decode import decode
+    from stream_ad.adapters.stored_files import StoredBanks, StoredEntries, StoredFeedback, StoredUnknown
+
+    transactions = Transactions(database.engine)
+    decoded = partial(decode, max_pixels=settings.stream.max_pixels, grey_bits=settings.backbone.grey_bits)
+    return [
+        StoredBanks(transactions),
+        StoredEntries(transactions, database.entries.path),
+        StoredFeedback(transactions, settings.feedback_dir),
+        StoredUnknown(transactions, settings.unknown_dir, decoded),
     ]
 
 

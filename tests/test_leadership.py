@@ -1,6 +1,7 @@
 # ruff: noqa: F811 (a fixture is imported, then named as an argument)
 """One leads, the others stand by, whatever anybody does to the time of day."""
 
+import contextlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -150,12 +151,9 @@ def test_never_two_lead_whatever_happens(acts, away):
     all_of_them = [candidate(leases, clock, name) for name in "abc"]
     for (who, act, pause_s, jump_s), gone in zip(acts, away, strict=False):
         leases.away = gone
-        try:
-            {"seek": all_of_them[who].seek, "confirm": all_of_them[who].confirmed, "resign": all_of_them[who].resign}[
-                act
-            ]()
-        except Unavailable:
-            pass
+        one = all_of_them[who]
+        with contextlib.suppress(Unavailable):
+            {"seek": one.seek, "confirm": one.confirmed, "resign": one.resign}[act]()
         assert sum(one.leads for one in all_of_them) <= 1
         clock.set_by(jump_s)
         clock.sleep(pause_s)

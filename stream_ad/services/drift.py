@@ -8,7 +8,6 @@ up to the share of defective parts that settings allow; unknown products are lef
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -156,8 +155,7 @@ def sentence(state: DriftState, seen: dict[str, int]) -> str:
         "margins fall": "pictures lie closer to other products than at first",
     }
     said = [f"{words[name]} (chance {state.latest['signals'][name]['p']:.1g})" for name in seen]
-    since: datetime = state.latest["to"]
     return (
         f"{'; '.join(said)}; in {max(seen.values())} windows in a row, the last of {state.latest['results']} results"
-        f" to {since:%Y-%m-%d %H:%M} UTC, {state.latest['ng']:.0%} of them NG"
+        f" to {state.seen_until:%Y-%m-%d %H:%M} UTC, {state.latest['ng']:.0%} of them NG"
     )
