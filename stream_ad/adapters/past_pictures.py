@@ -107,13 +107,13 @@ def read_record(
             if partition not in (consumer.partitions_for_topic(topic) or ()):
                 return None
             consumer.assign([wanted])
-            first, after = consumer.beginning_offsets([wanted])[wanted], consumer.end_offsets([wanted])[wanted]
-            if not first <= offset < after:
-                return None
             consumer.seek(wanted, offset)
             while time.monotonic() < give_up:
                 for record in consumer.poll(timeout_ms=500, max_records=1).get(wanted, ()):
-                    return record_of(record) if record.offset == offset else None  # compacted away
+                    # another one: compacted away, or out of range and begun anew
+                    return record_of(record) if record.offset == offset else None
+            if consumer.end_offsets([wanted])[wanted] <= offset:
+                return None
         finally:
             consumer.close(autocommit=False, timeout_ms=1000)
     raise Unavailable(f"Kafka at {bootstrap} did not give {topic}/{partition}/{offset} in {timeout_s:.0f} s; try again")
