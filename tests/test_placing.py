@@ -192,9 +192,22 @@ def test_a_job_that_was_given_back_is_placed_again_without_counting(steps, datab
     database.jobs.give_back(job.id, steps.worker, steps.clock.now(), counted=False)
     steps.executor.end(steps.worker)
     steps.round()
-    assert database.jobs.get(job.id).attempts == 0
+    assert len(steps.executor.placed) == 1  # what is away may still be away
+    steps.round(after_s=1)
     assert len(steps.executor.placed) == 2
+    assert database.jobs.get(job.id).attempts == 0
     assert steps.done == []
+
+
+def test_a_process_that_could_not_write_that_it_gave_its_job_back_costs_no_attempt(steps, database):
+    """The database was away to the end."""
+    job = kit.queue(database, "screw")
+    steps.round()
+    steps.claim(steps.worker)
+    steps.executor.end(steps.worker)
+    steps.round()
+    now = database.jobs.get(job.id)
+    assert (now.state, now.attempts, now.message) == (JobState.QUEUED, 0, None)
 
 
 def test_a_cancelled_job_that_does_not_stop_is_ended_by_force(steps, database):

@@ -14,6 +14,7 @@ from stream_ad.adapters.starter import when_starter_is_gone
 from stream_ad.commands.common import COLOURS, ConfigOption, coloured, err, open_app, out
 from stream_ad.commands.jobs import JobNumber
 from stream_ad.commands.operations import start_log
+from stream_ad.errors import Unavailable
 from stream_ad.services.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -70,7 +71,14 @@ def run(
         log.info("note: %s", app.backbone.caveat)
     if stop.is_set():
         return
-    outcome = workers[0].run_one(job_id)
+    try:
+        outcome = workers[0].run_one(job_id)
+    except Unavailable as error:
+        if not supervised:
+            raise
+        # in order: it is not the job's fault, and must not count as its death
+        log.error("job %s waits: %s", job_id, error)
+        return
     if outcome is None:
         err().print(f"job {job_id} is not done; see `stream-ad jobs show {job_id}`")
     elif not supervised:

@@ -89,7 +89,7 @@ class Placing:
         """Place until stopped; with `drain` until nothing waits. How many jobs came to an end.
 
         Raises:
-            JobError: with `drain`, a process could not even start.
+            JobError: with `drain`, a process could not even start, or gave its job back.
             Unavailable: with `drain`, the database or the place of the processes is away; otherwise it is waited for.
         """
         try:
@@ -143,25 +143,30 @@ class Placing:
         job = self._jobs.release(ended.job_id, ended.worker, self._clock.now(), how=ended.how)
         if job is None:  # it had ended its job, or given it back
             job = self._jobs.get(ended.job_id)
-            mine = job.worker == ended.worker
-        elif ended.how is None:
-            mine = False
-        elif job.attempts == before and job.state is JobState.QUEUED:
-            delay_s = self._backoff.begin(self._clock.elapsed())
-            log.error("a process for job %s did not start: %s; trying again in %g s", job.id, ended.how, delay_s)
-            if drain:
-                self._gone.pop(0)
-                self._running.pop(ended.worker, None)
-                raise JobError(f"a process for job {job.id} did not start: {ended.how}")
-            return
-        else:
+            if job.worker == ended.worker:
+                self._came_to_an_end(job)
+                return
+        elif ended.how is not None and job.attempts > before:
             log.error("job %s is %s, for its process died: %s", job.id, job.state, ended.how)
-            mine = True
+            self._backoff.reset()
+            if not job.state.open:
+                self._came_to_an_end(job)
+            return
+        if job.state is not JobState.QUEUED or self._stopping.is_set():
+            return
+        # it did not even begin, or gave the job back because something is away: not at once again
+        why = f"its process did not start: {ended.how}" if ended.how else "its process gave it back"
+        if drain:
+            self._gone.pop(0)
+            self._running.pop(ended.worker, None)
+            raise JobError(f"job {job.id} was not done, {why}")
+        log.error("job %s waits for %g s: %s", job.id, self._backoff.begin(self._clock.elapsed()), why)
+
+    def _came_to_an_end(self, job: Job) -> None:
         self._backoff.reset()
-        if mine and not job.state.open:
-            self._done += 1
-            if self._ended is not None:
-                self._ended(job)
+        self._done += 1
+        if self._ended is not None:
+            self._ended(job)
 
     def _look_after(self) -> None:
         now, elapsed_s = self._clock.now(), self._clock.elapsed()
