@@ -169,12 +169,14 @@ def _drawn(examples: Sequence[_Example], heldout: HeldoutSet, inspector: Inspect
 
 
 def _said(outcome: ImageOutcome, verdict: Verdict) -> str:
+    return f"{outcome.kind}: {_judgement(verdict, outcome.defective)}"
+
+
+def _judgement(verdict: Verdict, defective: bool) -> str:
     """A verdict, and whether it is right."""
-    if outcome.defective:
-        judged = {Verdict.OK: ", missed", Verdict.NG: ", found"}.get(verdict, "")
-    else:
-        judged = "" if verdict == Verdict.OK else ", false alarm"
-    return f"{outcome.kind}: {verdict}{judged}"
+    if defective:
+        return f"{verdict}{ {Verdict.OK: ', missed', Verdict.NG: ', found'}.get(verdict, '') }"
+    return str(verdict) if verdict == Verdict.OK else f"{verdict}, false alarm"
 
 
 # --- before and after -------------------------------------------------------------------------------
@@ -186,6 +188,7 @@ class _Change(NamedTuple):
     task: TaskId
     image_id: str
     truth: str
+    defective: bool
     worse: bool
     #: what the second bank says, for when it is not to be had
     told: str
@@ -197,7 +200,14 @@ def _changes_shown(
     """Verdicts that changed between two published versions: what got worse before the rest."""
     kinds = {o.image_id: o.kind for evaluation in measured.values() for o in evaluation.outcomes}
     chosen = [
-        _Change(flip.task, flip.image_id, kinds.get(flip.image_id, _kind(flip.defective)), flip.worse, str(flip.after))
+        _Change(
+            flip.task,
+            flip.image_id,
+            kinds.get(flip.image_id, _kind(flip.defective)),
+            flip.defective,
+            flip.worse,
+            _judgement(flip.after, flip.defective),
+        )
         for flip in sorted(change.flips, key=lambda flip: not flip.worse)
     ][:OF_A_CHANGE]
     return _compared(chosen, change.before_version, lambda: look.of_version(change.after_version), look, notes)
@@ -236,8 +246,10 @@ def _harm(before: Evaluation, after: Evaluation, harmed: Sequence[TaskId]) -> li
             if new is None:
                 continue
             elsewhere = new.routed_task != task and not new.refused
-            told = f"{new.routed_verdict}" + (f", taken for {new.routed_task}" if elsewhere else "")
-            change = _Change(task, old.image_id, old.kind, True, told)
+            told = _judgement(new.routed_verdict, old.defective) + (
+                f", taken for {new.routed_task}" if elsewhere else ""
+            )
+            change = _Change(task, old.image_id, old.kind, old.defective, True, told)
             if _right(old) and not _right(new):
                 verdicts.append(change)
             elif old.routed_task == task and elsewhere:
@@ -273,29 +285,25 @@ def _compared(
         except ValueError:
             notes.append(f"A changed picture of {change.task} is left out: its held-out folder has changed since.")
             continue
-        told = _as_told(change.told)
         shown.append(
             Comparison(
                 task=change.task,
                 truth=change.truth,
                 worse=change.worse,
-                before=_judged(picture, first, change.task),
-                after=_judged(picture, second, change.task) if second else None,
-                told=told,
+                before=_judged(picture, first, change),
+                after=_judged(picture, second, change) if second else None,
+                told=f"{change.told} (not drawn)",
             )
         )
     return shown
 
 
-def _judged(picture: Picture, inspector: Inspector, task: TaskId) -> Overlay:
+def _judged(picture: Picture, inspector: Inspector, change: _Change) -> Overlay:
     seen = inspector.inspect([picture], declared=[None], cameras=[None])[0]
-    elsewhere = f", taken for {seen.task}" if seen.task and seen.task != task else ""
+    astray = seen.task and seen.task != change.task and seen.verdict != Verdict.UNKNOWN
+    elsewhere = f", taken for {seen.task}" if astray else ""
     drawn = Image.fromarray(draw_overlay(picture, seen))
-    return Overlay(f"{seen.verdict}{elsewhere}", _jpeg(drawn, WIDTH))
-
-
-def _as_told(told: str) -> str:
-    return f"{told} (not drawn)"
+    return Overlay(f"{_judgement(seen.verdict, change.defective)}{elsewhere}", _jpeg(drawn, WIDTH))
 
 
 def _small(picture: Picture) -> bytes:

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 
 from stream_ad.domain.evaluation import METRICS, Evaluation, Half, ImageOutcome, TaskEvaluation
+from stream_ad.domain.job import Job, JobKind, JobState
 from stream_ad.domain.result import Verdict
 from stream_ad.domain.task import TaskId
 
@@ -120,6 +122,23 @@ def evaluation(
         tasks={t.task: t for t in tasks},
         provenance={"code": "0.1.0", "weights": "9f2c1e7a", "device": "cpu", "threads": "2", "seed": "0", **provenance},
         at=START + timedelta(minutes=7 * version),
+    )
+
+
+def a_job(job_id: int, task: str | None, state: JobState, kind: JobKind = JobKind.ADAPT, **more: Any) -> Job:
+    """A job that ended, seven minutes a number after the start."""
+    return Job(
+        id=job_id,
+        kind=kind,
+        task=None if task is None else TaskId(task),
+        state=state,
+        payload={},
+        attempts=1,
+        max_attempts=3,
+        created_at=START,
+        finished_at=START + timedelta(minutes=7 * job_id),
+        bank_version=more.pop("bank_version", job_id if state is JobState.PUBLISHED else None),
+        **more,
     )
 
 

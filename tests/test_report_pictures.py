@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,17 @@ from PIL import Image
 from stream_ad.app import App
 from stream_ad.config import load_settings
 from stream_ad.domain.bank import MemoryBank
+from stream_ad.domain.decision import Breach, GateDecision, Judgement, Rule
+from stream_ad.domain.evaluation import Evaluation, Half, ImageOutcome
 from stream_ad.domain.images import HeldoutImage
-from stream_ad.domain.job import JobKind
+from stream_ad.domain.job import JobKind, JobState
 from stream_ad.domain.result import Verdict
-from stream_ad.evaluation.report import forgetting_report, to_html
-from stream_ad.report_pictures import with_pictures
-from tests.evaluation_values import START, evaluation, outcome, task_evaluation
+from stream_ad.domain.task import TaskId
+from stream_ad.errors import JobError
+from stream_ad.evaluation.refusals import changes_between
+from stream_ad.evaluation.report import ForgettingReport, forgetting_report, to_html
+from stream_ad.report_pictures import Look, with_pictures
+from tests.evaluation_values import START, a_job, evaluation, outcome, task_evaluation
 from tests.pictures import NUT, TILE, checks, disc
 from tests.stream_kit import inspection_of
 
@@ -144,6 +150,30 @@ class Says:
         return [inspection_of(1.0, self.verdict) for _ in pictures]
 
 
+def look(ids: list[str], *published: Says, candidate: Says | None = None) -> Look:
+    """Held-out pictures of these ids; bank n judges as the n-th says, others as the last."""
+
+    def of_candidate(job_id: int) -> Says:
+        if candidate is None:
+            raise JobError("no candidate is kept")
+        return candidate
+
+    return Look(
+        heldout=lambda task: Held(ids),
+        published=lambda version: published[min(version, len(published)) - 1],
+        candidate=of_candidate,
+        taught=lambda job_id, count: [np.zeros((8, 8, 3), np.uint8)] * 2,
+    )
+
+
+def found() -> list[ImageOutcome]:
+    return [outcome("bad", "nut", defective=True, verdict=Verdict.NG), outcome("good", "nut")]
+
+
+def missed() -> list[ImageOutcome]:
+    return [outcome("bad", "nut", defective=True, verdict=Verdict.OK), outcome("good", "nut")]
+
+
 @pytest.mark.parametrize(
     ("verdict", "captions"),
     [
@@ -157,17 +187,58 @@ def test_a_caption_says_what_was_said_and_whether_it_is_right(verdict, captions)
     evaluated = evaluation(1, "nut", [task_evaluation("nut", 0.9, judged=judged)])
     report = forgetting_report([evaluated], made_at=START)
     inspector = Says(verdict)
-    shown = with_pictures(report, evaluated.tasks, lambda task: Held(["a-bad", "b"]), inspector).overlays["nut"]
+    shown = with_pictures(report, evaluated.tasks, [], look(["a-bad", "b"], inspector)).overlays["nut"]
     assert [overlay.caption for overlay in shown] == captions
     assert inspector.declared == ["nut", "nut"]
 
 
-def test_a_verdict_that_changed_is_shown_with_its_product_guessed():
-    was = [outcome("bad", "nut", defective=True, verdict=Verdict.NG), outcome("good", "nut")]
-    now = [outcome("bad", "nut", defective=True, verdict=Verdict.OK), outcome("good", "nut")]
-    versions = [evaluation(n, "nut", [task_evaluation("nut", 0.9, judged=j)]) for n, j in ((1, was), (2, now))]
+def test_a_verdict_that_changed_is_shown_by_both_banks_with_its_product_guessed():
+    versions = [evaluation(n, "nut", [task_evaluation("nut", 0.9, judged=j)]) for n, j in ((1, found()), (2, missed()))]
     report = forgetting_report(versions, made_at=START)
-    inspector = Says(Verdict.OK)
-    shown = with_pictures(report, versions[1].tasks, lambda task: Held(["bad", "good"]), inspector).overlays["nut"]
-    assert shown[-1].caption == "scratch: NG with version 1, OK with version 2"
-    assert inspector.declared[-1] is None
+    first, second = Says(Verdict.NG), Says(Verdict.OK)
+    shown = with_pictures(report, versions[1].tasks, [], look(["bad", "good"], first, second)).comparisons
+    assert [(one.truth, one.worse, one.before.caption) for one in shown] == [("scratch", True, "NG, found")]
+    assert shown[0].after is not None
+    assert shown[0].after.caption == "OK, missed"
+    assert first.declared == [None]
+    assert all(one.jpeg.startswith(b"\xff\xd8") for one in (shown[0].before, shown[0].after))
+
+
+# --- refused jobs -----------------------------------------------------------------------------------
+
+
+def refused_thief() -> tuple[ForgettingReport, list[Evaluation]]:
+    """A nut in use, and a thief that would have taken a defective one of its pictures for itself and called it OK."""
+    stolen = [replace(missed()[0], routed_task=TaskId("thief")), missed()[1]]
+    versions = [
+        evaluation(1, "nut", [task_evaluation("nut", 0.9, judged=found())], half=Half.REGRESSION),
+        evaluation(2, "thief", [task_evaluation("nut", 0.9, judged=stolen)], published=False, half=Half.REGRESSION),
+    ]
+    decision = GateDecision(
+        breaches=(Breach(task=TaskId("nut"), rule=Rule.ROUTING, amount=1.0, allowed=0.0, sentence="nut: 1 of 2"),),
+        changes=changes_between(versions[0], versions[1]),
+    )
+    judged = Judgement(decision=decision, version=2, made_from=1, entries={}, budgets={})
+    jobs = [a_job(2, "thief", JobState.REJECTED)]
+    return forgetting_report([], versions, made_at=START, jobs=jobs, judgements={2: judged}), versions
+
+
+def test_what_a_refused_job_would_have_done_is_shown_beside_what_it_was_taught_with():
+    report, versions = refused_thief()
+    shown = with_pictures(
+        report, versions[0].tasks, versions, look(["bad", "good"], Says(Verdict.NG), candidate=Says(Verdict.OK))
+    ).evidence[2]
+    assert len(shown.taught) == 2
+    assert [(one.task, one.before.caption) for one in shown.harm] == [("nut", "NG, found")]
+    assert shown.harm[0].after is not None
+    assert shown.harm[0].after.caption == "OK, missed"
+
+
+def test_what_a_refused_job_would_have_done_is_told_when_what_it_made_is_gone():
+    report, versions = refused_thief()
+    made = with_pictures(report, versions[0].tasks, versions, look(["bad", "good"], Says(Verdict.NG)))
+    (shown,) = made.evidence[2].harm
+    assert shown.after is None
+    assert shown.told == "OK, missed, taken for thief (not drawn)"
+    assert "Some pictures are shown before a change only: no candidate is kept." in made.notes
+    assert "OK, missed, taken for thief" in to_html(made)

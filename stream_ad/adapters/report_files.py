@@ -3,6 +3,7 @@
 import os
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -21,7 +22,7 @@ class ReportFolder:
         self._folder.mkdir(parents=True, exist_ok=True)
         written = [self._put(name, text) for name, text in files.items()]
         for kind in {name.partition("-")[0] for name in files if "-" in name}:
-            self._thin(kind, files)
+            self._thin(kind)
         return written
 
     def _put(self, name: str, text: str) -> Path:
@@ -37,11 +38,11 @@ class ReportFolder:
             raise
         return target
 
-    def _thin(self, kind: str, just_written: Mapping[str, str]) -> None:
-        old = sorted(
-            (path for path in self._folder.glob(f"{kind}-*") if path.name not in just_written),
-            key=lambda path: path.stat().st_mtime_ns,
-            reverse=True,
-        )
-        for path in old[max(0, self._keep - len(just_written)) :]:
-            path.unlink(missing_ok=True)
+    def _thin(self, kind: str) -> None:
+        ages: list[tuple[int, int, str]] = []
+        for path in self._folder.glob(f"{kind}-*"):
+            with suppress(FileNotFoundError):  # another process thins, too
+                # written in the same tick: job-9 is older than job-10
+                ages.append((path.stat().st_mtime_ns, len(path.name), path.name))
+        for _, _, name in sorted(ages)[: -self._keep]:
+            (self._folder / name).unlink(missing_ok=True)

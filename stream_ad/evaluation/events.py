@@ -8,7 +8,7 @@ from typing import Any
 from stream_ad.domain.job import Job, JobKind, JobState
 
 #: actions of the audit table that are people's decisions about banks
-BY_PEOPLE = {"use": "went back to", "override": "overrode the gate"}
+BY_PEOPLE = {"use": "took into use", "override": "overrode the gate"}
 #: characters of a job's message that are told
 TOLD = 320
 
@@ -75,6 +75,8 @@ def _told(job: Job) -> str:
     for start in (f"bank {job.bank_version} published ", "rejected, "):
         message = message.removeprefix(start)
     message = message.removeprefix(f"with {job.task!r}: ")
+    if job.state is JobState.REJECTED:  # why is told elsewhere, and at length
+        message = message.partition(": ")[0]
     return message if len(message) <= TOLD else message[: TOLD - 2].rstrip() + " …"
 
 

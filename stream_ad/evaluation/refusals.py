@@ -166,7 +166,7 @@ def in_plain_words(breach: Breach, change: TaskChange | None) -> str:
     images = change.n_images if change else None
     match breach.rule:
         case Rule.AUROC:
-            return f"{task} would be told apart less well: {pairs_in_words(breach.amount)}"
+            return f"good and defective parts of {task} would be told apart less well: {pairs_in_words(breach.amount)}"
         case Rule.FLIPS if images:
             return f"{count} of {images} verdicts on {task} would change"
         case Rule.ROUTING if change and change.taken_by:

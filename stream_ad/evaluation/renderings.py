@@ -181,7 +181,8 @@ def _in_cell(cell: object) -> str:
 
 def sentence(text: str) -> str:
     """Text that begins large and ends with a full stop."""
-    return f"{text[:1].upper()}{text[1:].rstrip('.')}." if text else ""
+    ended = text.rstrip(".") if not text.endswith("…") else text
+    return f"{ended[:1].upper()}{ended[1:]}{'' if ended[-1:] in '?!…' else '.'}" if text else ""
 
 
 def _svg_uri(svg: str) -> str:

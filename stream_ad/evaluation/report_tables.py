@@ -154,12 +154,12 @@ def headline(report: ForgettingReport) -> list[tuple[str, str, str]]:
         return []
     routed = finding.routed_summary[finding.current]
     return [
-        ("Mean image AUROC", score(routed.average), "ACC" + (", some defects synthetic" if report.painted else "")),
+        ("Defects found", percent(report.detections), f"{report.detections.trials} defective parts"),
+        ("False alarms", percent(report.false_alarms), f"{report.false_alarms.trials} good parts"),
+        ("Product recognised", percent(report.routing), f"{report.routing.trials} pictures"),
         ("Forgetting", signed(routed.forgetting), "FM, 0 is nothing lost"),
         ("Cost of guessing", signed(routed.regret), "regret, mean image AUROC"),
-        ("Product recognised", percent(report.routing), f"{report.routing.trials} pictures"),
-        ("False alarms", percent(report.false_alarms), f"{report.false_alarms.trials} good parts"),
-        ("Defects found", percent(report.detections), f"{report.detections.trials} defective parts"),
+        ("Mean image AUROC", score(routed.average), "ACC" + (", some defects synthetic" if report.painted else "")),
     ]
 
 
@@ -167,11 +167,11 @@ def headline(report: ForgettingReport) -> list[tuple[str, str, str]]:
 
 #: how a product stands, with a sign that needs no colour
 SIGNS = {
-    Standing.NEW: "＋",
-    Standing.SAME: "＝",
-    Standing.BETTER: "▲",
-    Standing.SLIGHT: "▽",
-    Standing.WORSE: "▼",
+    Standing.NEW: "+",
+    Standing.SAME: "=",
+    Standing.BETTER: "↑",
+    Standing.SLIGHT: "↓",
+    Standing.WORSE: "↓↓",
     Standing.UNMEASURED: "?",
     Standing.UNCOMPARED: "?",
 }
@@ -192,7 +192,7 @@ def glance(report: ForgettingReport) -> Table:
         ]
         for task in report.tasks
     ]
-    rows += [[task, "▼ not known any more", "–", "–", "–", "–"] for task in report.gone]
+    rows += [[task, "↓↓ not known any more", "–", "–", "–", "–"] for task in report.gone]
     rows += [[task, "retired", "–", "–", "–", "–"] for task in report.retired]
     return heading, rows
 

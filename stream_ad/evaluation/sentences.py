@@ -286,8 +286,8 @@ def _by_people(report: ForgettingReport) -> list[str]:
 
 def _dropped(report: ForgettingReport) -> str:
     """That somebody had gone back to an older bank, which is how a product gets lost without anybody retiring it."""
-    back = [event for event in report.by_people if event.what.startswith("went back")]
-    return f", since {back[-1].who} went back to an older bank ({back[-1].at:%Y-%m-%d})" if back else ""
+    back = [event for event in report.by_people if event.what.startswith("took")]
+    return f", since {back[-1].who} took an older bank into use ({back[-1].at:%Y-%m-%d})" if back else ""
 
 
 def _subject(decision: Decision) -> str:

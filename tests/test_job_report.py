@@ -1,0 +1,124 @@
+"""The report of one job: what it did, what it would have done, and who decided otherwise."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from evaluation_values import START, a_job, evaluation, outcomes, sequence, task_evaluation
+
+from stream_ad.adapters.report_files import ReportFolder
+from stream_ad.domain.decision import GATE, OVERRIDE, Breach, GateDecision, Judgement, Override, Rule
+from stream_ad.domain.evaluation import Half
+from stream_ad.domain.job import JobKind, JobState
+from stream_ad.domain.task import TaskId
+from stream_ad.evaluation.job_report import job_report, to_html, to_json, to_markdown
+from stream_ad.evaluation.refusals import changes_between
+
+NOW = datetime(2026, 3, 3, 9, 5, tzinfo=UTC)
+LEARNED = [[0.98], [0.98, 0.95]]
+
+
+def made(job, tests=(), regression=(), **more):
+    return job_report(job, tests, regression, made_at=NOW, **more)
+
+
+def thief():
+    """Both halves: bank 1 with a nut, and what job 7 would have made of it."""
+    good = outcomes("nut", good=20, bad=10)
+    halves = []
+    for half in (Half.TEST, Half.REGRESSION):
+        bad = [replace(o, routed_task=TaskId("thief")) if i < 2 else o for i, o in enumerate(good)]
+        after = [task_evaluation("nut", 0.95, judged=bad), task_evaluation("thief", 0.9)]
+        halves.append(
+            [
+                evaluation(1, "nut", [task_evaluation("nut", 0.98, judged=good)], half=half),
+                evaluation(2, "thief", after, published=False, job_id=7, half=half),
+            ]
+        )
+    return halves
+
+
+def judged():
+    before, candidate = thief()[1]
+    taken = Breach(task=TaskId("nut"), rule=Rule.ROUTING, amount=2.0, allowed=1.0, sentence="nut: 2 of 30 images")
+    decision = GateDecision(breaches=(taken,), changes=changes_between(before, candidate))
+    return Judgement(decision=decision, version=2, made_from=1, entries={}, budgets={"max_flips": 0.02})
+
+
+def test_a_published_job_says_its_bank_and_that_nothing_changed():
+    job = a_job(2, "tile", JobState.PUBLISHED, message="bank 2 published with 'tile': image AUROC 0.950")
+    report = made(job, sequence(LEARNED, ["nut", "tile"]))
+    assert report.answer == "Done: bank 2 was published."
+    assert "Not one of 30 verdicts on older products changed." in report.found
+    assert (report.measured[0].task, report.measured[0].change) == ("nut", 0.0)
+    assert report.against == 1
+
+
+def test_a_refused_job_says_whom_it_would_have_hurt_and_by_how_much():
+    tests, regression = thief()
+    report = made(a_job(7, "thief", JobState.REJECTED, checkpoint={GATE: judged().as_json()}), tests, regression)
+    assert report.answer == "Refused by the gate; bank 1 stayed in use."
+    assert "It would have done harm: 2 of 30 pictures of nut would be taken for thief." in report.found
+    assert "| nut | 0.980 → 0.950 | 0 of 30 | 0 of 10 | 0 of 20 | 2 for thief | exceeded |" in to_markdown(report)
+    assert "Why it was refused" in to_html(report)
+
+
+def test_a_job_of_a_program_that_kept_no_judgement_is_told_from_its_scores():
+    tests, regression = thief()
+    report = made(a_job(7, "thief", JobState.REJECTED, message="rejected: nut: too much"), tests, regression)
+    assert report.hurts[0].change is not None
+    assert report.hurts[0].change.taken_by == {"thief": 2}
+    assert "Rejected: nut: too much." in report.found
+
+
+def test_an_override_is_told_with_name_reason_and_what_the_gate_had_said():
+    override = Override(who="m.keller", reason="same part", at=START, accepted=judged())
+    kept = {GATE: judged().as_json(), OVERRIDE: override.as_json()}
+    report = made(a_job(7, "thief", JobState.PUBLISHED, checkpoint=kept), *thief())
+    assert report.answer == "Bank 7 was published against the gate: m.keller decided so."
+    assert "The gate said: 2 of 30 pictures of nut would be taken for thief." in report.found
+    assert "M.keller gave as reason: “same part”." in report.found
+
+
+@pytest.mark.parametrize("state", [JobState.FAILED, JobState.CANCELLED, JobState.QUEUED])
+def test_a_job_without_figures_is_told_too(state):
+    report = made(a_job(3, None, state, JobKind.SQUEEZE, message="no space left", log_tail="line <one>"))
+    assert report.what == "squeeze all products"
+    for text in (to_markdown(report), to_html(report)):
+        assert "squeeze all products" in text
+    assert ("line &lt;one&gt;" in to_html(report)) == (state is not JobState.QUEUED)
+
+
+def test_the_json_of_a_job_is_strict():
+    def fail(constant):
+        raise AssertionError(f"{constant} is no JSON")
+
+    tests, regression = thief()
+    report = made(a_job(7, "thief", JobState.REJECTED, checkpoint={GATE: judged().as_json()}), tests, regression)
+    values = json.loads(to_json(report), parse_constant=fail)
+    assert values["hurts"][0]["breaches"][0]["rule"] == "routing"
+
+
+# --- the folder -------------------------------------------------------------------------------------
+
+
+def test_the_newest_reports_of_each_kind_stay(tmp_path):
+    folder = ReportFolder(tmp_path / "reports", keep=2)
+    for number in (8, 9, 10):
+        folder.write({f"job-{number}.html": "job", f"forgetting-{number:02d}.html": "all", "forgetting.html": "newest"})
+    assert sorted(path.name for path in (tmp_path / "reports").iterdir()) == [
+        "forgetting-09.html",
+        "forgetting-10.html",
+        "forgetting.html",
+        "job-10.html",
+        "job-9.html",
+    ]
+
+
+def test_a_report_that_is_written_again_takes_the_place_of_the_old_one(tmp_path):
+    folder = ReportFolder(tmp_path, keep=2)
+    folder.write({"forgetting.html": "old"})
+    (written,) = folder.write({"forgetting.html": "new"})
+    assert written.read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["forgetting.html"]
