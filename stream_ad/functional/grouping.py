@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 NEIGHBOURS = 8  # how many near ones a picture needs to be inside a group
 FAR = 1.0  # cosine distance of what has nothing in common
 SAME = 0.02
+COMMON = 0.5  # median cosine distance of two pictures, above which they have little in common
 NEAR_SHARE, STRAY = 0.25, 3.0
 INSIDE = 0.95
 SHARE_OF_POOL = 50
@@ -27,17 +28,17 @@ class Ball(NamedTuple):
     radius: float
 
 
-def group(embeddings: Float[np.ndarray, "n joint"], *, smallest: int) -> list[Int[np.ndarray, " members"]]:
+def group(embeddings: Float[np.ndarray, "n joint"], *, smallest: int) -> list[Int[np.ndarray, " _"]]:
     """Rows of each group of at least `smallest`, the largest group first; rows of no group are in none.
 
     Embeddings have length 1. In a large pool a group needs a fiftieth of it, too: among thousands of pictures, twenty
-    alike are found by chance.
+    alike are found by chance. What has little in common is none, however evenly it is spread.
     """
     return _grouped(_distances(embeddings), smallest)
 
 
 def steadiness(
-    embeddings: Float[np.ndarray, "n joint"], groups: Sequence[Int[np.ndarray, " members"]], *, smallest: int, seed: int
+    embeddings: Float[np.ndarray, "n joint"], groups: Sequence[Int[np.ndarray, " _"]], *, smallest: int, seed: int
 ) -> list[float]:
     """How well each group is found again in random parts of the pool: mean Jaccard index, from 0 to 1.
 
@@ -62,9 +63,12 @@ def ball(embeddings: Float[np.ndarray, "n joint"]) -> Ball:
     return Ball(center, float(np.quantile(1 - embeddings @ center, INSIDE)))
 
 
-def inside(embeddings: Float[np.ndarray, "n joint"], where: Ball) -> Bool[np.ndarray, " n"]:
-    """Which of these lie there."""
-    return 1 - embeddings.astype(np.float64) @ where.center <= where.radius
+def same_place(one: Ball, other: Ball) -> bool:
+    """Whether two groups may be of one thing: each one's centre lies within the other.
+
+    Both, so that a wide one, of rubbish for example, is not taken for every product inside it.
+    """
+    return 1 - float(one.center @ other.center) <= min(one.radius, other.radius)
 
 
 def spread_over(embeddings: Float[np.ndarray, "n joint"], count: int) -> list[int]:
@@ -78,7 +82,7 @@ def spread_over(embeddings: Float[np.ndarray, "n joint"], count: int) -> list[in
     return chosen
 
 
-def _grouped(distances: Float[np.ndarray, "n n"], smallest: int) -> list[Int[np.ndarray, " members"]]:
+def _grouped(distances: Float[np.ndarray, "n n"], smallest: int) -> list[Int[np.ndarray, " _"]]:
     from sklearn.cluster import HDBSCAN  # a second to import, and most commands need it not
 
     count = len(distances)
@@ -98,7 +102,7 @@ def _grouped(distances: Float[np.ndarray, "n n"], smallest: int) -> list[Int[np.
     for label in set(labels[:count].tolist()) - {-1, int(labels[-1])}:
         members = np.flatnonzero(labels[:count] == label)
         members = members[_belongs(distances[np.ix_(members, members)])]
-        if len(members) >= smallest:
+        if len(members) >= smallest and np.median(distances[np.ix_(members, members)]) <= COMMON:
             groups.append(members)
     return sorted(groups, key=lambda members: (-len(members), int(members[0])))
 

@@ -23,7 +23,7 @@ from stream_ad.domain.ports import BankRepository, Clock, JobRepository
 from stream_ad.domain.proposal import KeptImage, Proposal, ProposalKind, ProposalState
 from stream_ad.domain.task import Task, TaskId
 from stream_ad.errors import DataError, StreamAdError
-from stream_ad.functional.grouping import Ball, ball, group, inside, spread_over, steadiness
+from stream_ad.functional.grouping import Ball, ball, group, same_place, spread_over, steadiness
 from stream_ad.services.known_looks import KnownLooks
 
 log = logging.getLogger(__name__)
@@ -218,9 +218,9 @@ class Discovery:
                 self._grow(owner, free, self._described(images, points, found_again, known), now, done)
             elif found_again < STEADY:
                 done.unsteady += 1
-            elif any(inside(points, where).mean() > 0.5 for where in unwanted):
+            elif any(same_place(where, ball(points)) for where in unwanted):
                 self._drop({image.id for image in free}, done)
-            elif any(inside(points, where).mean() > 0.5 for where in coming):
+            elif any(same_place(where, ball(points)) for where in coming):
                 done.waiting += len(free)
             else:
                 self._propose(self._described(images, points, found_again, known), now, done)
