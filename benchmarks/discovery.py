@@ -208,9 +208,9 @@ def table(report: Mapping[str, Any]) -> str:
     found, hand = report["discovered"], report["by hand"]
     rows = [
         f"{about['pictures']} training pictures of {len(hand)} products ({about['data']}), {about['order']}, to an"
-        f" empty bank; {about['features']}. {len(decided['named'])} products were proposed, with"
-        f" {len(decided['splits'])} splits and {len(decided['merges'])} merges. Mean image AUROC through the router on the sets' test pictures:"
-        f" {mean(found):.4f} with the products that were found, {mean(hand):.4f} with tasks made by hand"
+        f" empty bank; {about['features']}. Proposed: {len(decided['named'])}, split {len(decided['splits'])}, merged"
+        f" {len(decided['merges'])}. Mean image AUROC through the router on the sets' test pictures: {mean(found):.4f}"
+        f" with the products that were found, {mean(hand):.4f} with tasks made by hand"
         f" (difference {mean(found) - mean(hand):+.4f}).",
         "",
         "| product | in its proposal | image AUROC, found | by hand | routed rightly, found | by hand |"
