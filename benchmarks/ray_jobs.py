@@ -40,6 +40,8 @@ from stream_ad.domain.task import Task, TaskId
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
+#: the cheaper one; what is compared is where jobs run
+DETECTOR = "patchcore"
 #: how many jobs at a time; here they would take the processor from each other, so it is one
 SLOTS = {"local": ["cpu"], "ray": ["cpu", "cpu"]}
 #: what a job's log says of an evaluation that it shared
@@ -91,9 +93,8 @@ def make(folder: Path, products: Sequence[Path], *, backbone: dict[str, Any], ad
         app.make_database()
         for product in products:
             task = Task(id=TaskId(product.name), class_name=product.name.replace("_", " "))
-            checked = app.check_folders(
-                task, images=product / "train" / "good", heldout=product, roi=None, detector=None
-            )
+            images = product / "train" / "good"
+            checked = app.check_folders(task, images=images, heldout=product, roi=None, detector=DETECTOR)
             app.database.tasks.add(task, JobKind.ADAPT, checked.payload, app.clock.now())
         before = time.monotonic()
         command = [sys.executable, "-m", "stream_ad.cli", "--config", str(config), "worker", "--drain"]

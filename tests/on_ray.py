@@ -20,7 +20,7 @@ from stream_ad.domain.ports import Executor
 from stream_ad.services.placing import Placing
 from stream_ad.services.worker import Worker
 from tests import adaptation_kit as kit
-from tests.ray_kit import TwoWorkers, cluster_of_two, processes_of_jobs, until
+from tests.ray_kit import TwoWorkers, cluster_of_two, processes_of_jobs, squared_there, until
 from tests.ray_products import NAMES, learned, measured_there, rendered
 from tests.test_placing import directory_of, working
 
@@ -163,48 +163,40 @@ def test_where_no_cluster_is_it_is_said_so_with_what_to_do(database):
 # --- sharing an evaluation ----------------------------------------------------------------------------
 
 
-def there(common: dict[str, object], item: int) -> tuple[int, int] | None:
-    match common["that"]:
-        case "declines":
-            return None
-        case "fails":
-            raise ValueError("no such picture here")
-        case "dies":
-            os.kill(os.getpid(), signal.SIGKILL)
-        case "hangs":
-            while True:
-                time.sleep(0.05)
-    return item * item, os.getpid()
-
-
 def shared(cluster: TwoWorkers, that: str, here: Callable[..., tuple[int, int]]) -> list[tuple[int, int]]:
-    return map_on_cluster(
-        there, {"that": that}, [1, 2, 3, 4], here, address=cluster.address, share=Share(cpus=1.0, gpus=0.0)
-    )
-
-
-def until_overtaken(item: int, look: Callable[[], None]) -> tuple[int, int]:
-    """The first is done here; of the others the cluster is waited for."""
-    while item > 1:
-        look()
-    return item * item, os.getpid()
-
-
-def at_once(item: int, look: Callable[[], None]) -> tuple[int, int]:
-    look()
-    return item * item, os.getpid()
+    share = Share(cpus=1.0, gpus=0.0)
+    return map_on_cluster(squared_there, that, [1, 2, 3, 4], here, address=cluster.address, share=share)
 
 
 def test_what_the_cluster_finished_first_is_not_done_here(cluster):
-    results = shared(cluster, "works", until_overtaken)
+    def until_overtaken(item: int, look: Callable[[], None]) -> tuple[int, int]:
+        """The first is done here; of the others the cluster is waited for."""
+        while item > 1:
+            look()
+            time.sleep(0.05)
+        return item * item, os.getpid()
+
+    results = shared(cluster, "squares", until_overtaken)
     assert [square for square, _ in results] == [1, 4, 9, 16]
     assert [process == os.getpid() for _, process in results] == [True, False, False, False]
 
 
 @pytest.mark.parametrize("that", ["declines", "fails", "dies", "hangs"])
-def test_what_the_cluster_does_not_give_is_done_here(cluster, that):
-    results = shared(cluster, that, at_once)
-    assert results == [(1, os.getpid()), (4, os.getpid()), (9, os.getpid()), (16, os.getpid())]
+def test_what_the_cluster_does_not_give_is_done_here(cluster, that, caplog):
+    heard: list[int] = []
+
+    def patiently(item: int, look: Callable[[], None]) -> tuple[int, int]:
+        """Waits until the cluster has said all that it will say, so that this is what is tested."""
+        while that in ("fails", "dies") and caplog.text.count("was lost and is done here") < 3:
+            look()
+            time.sleep(0.05)
+        heard.append(item)
+        return item * item, os.getpid()
+
+    assert shared(cluster, that, patiently) == [(square, os.getpid()) for square in (1, 4, 9, 16)]
+    assert heard == [1, 2, 3, 4]
+    if that == "fails":
+        assert "is done here: ValueError: no such picture here" in caplog.text
 
 
 def test_signals_stay_with_who_had_them(cluster):

@@ -46,6 +46,9 @@ class TwoWorkers:
         self._second: Any = self._cluster.add_node(**self._machine, num_gpus=1)
 
     def close(self) -> None:
+        import ray
+
+        ray.shutdown()  # a process that uses a node keeps it from being removed
         self._cluster.shutdown()
 
 
@@ -69,6 +72,21 @@ def until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < limit, "it did not happen"
         time.sleep(0.05)
+
+
+def squared_there(that: str, item: int) -> tuple[int, int] | None:
+    """What the cluster is asked for: the square and the process that found it, if all goes well."""
+    match that:
+        case "declines":
+            return None
+        case "fails":
+            raise ValueError("no such picture here")
+        case "dies":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "hangs":
+            while True:
+                time.sleep(0.05)
+    return item * item, os.getpid()
 
 
 def processes_of_jobs() -> list[int]:

@@ -58,7 +58,7 @@ def map_on_cluster(
             try:
                 result = ray.get(answer)
             except ray.exceptions.RayError as error:
-                log.warning("an evaluation on the cluster was lost and is done here: %s", _first_line(error))
+                log.warning("an evaluation on the cluster was lost and is done here: %s", _reason(error))
                 continue
             if result is not None and place not in done:
                 done[place] = result
@@ -84,5 +84,7 @@ def map_on_cluster(
     return [done[place] for place in range(len(items))]
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
+def _reason(error: Exception) -> str:
+    """What was raised over there, or what became of the process."""
+    cause = getattr(error, "cause", None) or error
+    return f"{type(cause).__name__}: {str(cause).strip().partition(chr(10))[0]}"
