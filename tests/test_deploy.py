@@ -10,16 +10,19 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import yaml
 from prometheus_client import CollectorRegistry
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
 
 from stream_ad.adapters.in_memory import ManualClock
 from stream_ad.adapters.ops_server import OpsServer
-from stream_ad.adapters.telemetry import ProcessMetrics, StreamMetrics, WorkerMetrics
+from stream_ad.adapters.telemetry import ProcessMetrics, SchedulerMetrics, StreamMetrics, WorkerMetrics
 from stream_ad.config import load_settings
+from stream_ad.domain.duty import DutyRun
 from stream_ad.domain.job import JobState
 from tests.broker import free_port
 from tests.ops_kit import NOON, Batch, Scorer, ask, result, scrape
@@ -123,7 +126,7 @@ def test_settings_of_containers_and_units_are_settings(monkeypatch, tmp_path):
 
 def test_containers_and_services_may_drain_before_they_are_killed():
     drain_s = load_settings(DEPLOY / "config.yaml").stream.drain_s
-    for name in ("serve", "worker"):
+    for name in ("serve", "worker", "scheduler"):
         assert int(compose()["services"][name]["stop_grace_period"].removesuffix("s")) > drain_s
     for unit in UNITS:
         (limit,) = re.findall(r"^TimeoutStopSec=(\d+)$", unit.read_text(), re.MULTILINE)
@@ -165,9 +168,27 @@ def names(expr: str) -> set[str]:
     return set(re.findall(r"\b(?:stream_ad|process)[_:][a-z0-9_:]+", expr))
 
 
+class _Leader:
+    leads = True
+    counts: ClassVar[dict[tuple[str, str], int]] = {("drift", "done"): 1}
+
+
+LEADER = _Leader()
+
+
+class _Without(Collector):
+    """The metrics of a registry but one."""
+
+    def __init__(self, registry: CollectorRegistry, left_out: str) -> None:
+        self._registry, self._left_out = registry, left_out
+
+    def collect(self) -> Iterator[Metric]:
+        yield from (family for family in self._registry.collect() if family.name != self._left_out)
+
+
 @contextmanager
 def everything(place: Path) -> Iterator[str]:
-    """A server with every metric that a scorer or a worker has."""
+    """A server with every metric that a scorer, a worker or a scheduler has."""
     registry, clock = CollectorRegistry(), ManualClock(NOON)
     metrics = StreamMetrics(registry, clock, max_tasks=10)
     scorer = Scorer()
@@ -177,6 +198,11 @@ def everything(place: Path) -> Iterator[str]:
     metrics.on_batch(Batch([result(1.0, captured_at=NOON)], seconds={"model": 0.2}))
     worker = WorkerMetrics(registry, clock, count_jobs=lambda: {JobState.QUEUED: 1})
     worker.ended(JobState.PUBLISHED)
+    # a registry of its own: what a scheduler shares with a worker would be there twice
+    ran = DutyRun(name="drift", leader="a", started_at=NOON, figures={"windows": 2}, good_at=NOON)
+    of_scheduler = CollectorRegistry()
+    SchedulerMetrics(of_scheduler, clock, LEADER, standing=lambda: ({"drift": ran}, ["nut"]), max_tasks=10)
+    registry.register(_Without(of_scheduler, "stream_ad_database_up"))
     ProcessMetrics(registry, version="1", data_dir=place)
     server = OpsServer("127.0.0.1:0", registry=registry, alive=lambda: [], ready=lambda: [])
     try:

@@ -28,6 +28,7 @@ class Service:
 
     def __init__(self, place: Path, *arguments: str, **settings: str) -> None:
         self.address = f"127.0.0.1:{free_port()}"
+        (place / "notify").unlink(missing_ok=True)  # of another one of this place
         self._notified = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._notified.bind(str(place / "notify"))
         self._notified.settimeout(LIMIT_S)
@@ -41,6 +42,7 @@ class Service:
             "STREAM_AD_OPS__LOG": "json",
             "STREAM_AD_OPS__LISTEN": self.address,
             "STREAM_AD_OPS__WORKER_LISTEN": self.address,
+            "STREAM_AD_OPS__SCHEDULER_LISTEN": self.address,
             "OMP_NUM_THREADS": "1",
             "PYTHONPATH": str(ROOT),
             "NOTIFY_SOCKET": str(place / "notify"),

@@ -4,13 +4,16 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, update
+from sqlalchemy import delete, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from stream_ad.adapters.database import Transactions
 from stream_ad.adapters.tables import Base, DutyRow, LeaseRow
 from stream_ad.domain.duty import DutyRun, Found, Lease
+
+#: between two statements of one change pass microseconds
+IDLE_MS = 3_000
 
 
 class SqlLeaseRepository:
@@ -27,6 +30,9 @@ class SqlLeaseRepository:
     def take(self, name: str, holder: str, *, seen: Lease | None, until: datetime) -> Lease | None:
         # after a loss of power nobody leads, whatever the row says: who was silent is followed
         with self._transactions.write(durable=False) as session:
+            if session.get_bind().dialect.name == "postgresql":
+                # who is stopped just here must not keep the row locked for those who would follow it
+                session.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = {IDLE_MS}"))
             if seen is None:
                 taken = _insert_unless_there(session, LeaseRow, name=name, holder=holder, until=until, beat=1)
             else:
