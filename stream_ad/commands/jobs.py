@@ -66,12 +66,11 @@ def show(job_id: JobNumber, config: ConfigOption = None) -> None:
     """Everything about one job."""
     app = open_app(config)
     job = app.database.jobs.get(job_id)
-    placed = job.state is JobState.QUEUED and job.worker and job.placed_until and job.placed_until > app.clock.now()
     fields = {
         "job": job.id,
         "kind": job.kind,
         "task": job.task,
-        "state": "queued, a process for it is starting" if placed else job.state,
+        "state": "queued, a process for it is starting" if job.starting(app.clock.now()) else job.state,
         "message": job.message,
         "done": _done(job),
         "attempts": f"{job.attempts} of {job.max_attempts}",

@@ -139,8 +139,9 @@ def wait_for(app: App, job: Job) -> Job:
             while not ended() and not stop.wait(STEP_S):
                 waited += STEP_S
                 now = app.database.jobs.get(job.id)
-                if now.state is JobState.RUNNING:
+                if now.state is JobState.RUNNING or now.starting(app.clock.now()):
                     told(now.stage or "", round(1000 * now.progress), 1000)
+                    waited = 0.0
                 elif waited >= PATIENCE_S:
                     workers.append(app.worker(watch=watch))
                     workers[-1].run(until=ended)

@@ -71,6 +71,10 @@ class Job:
     #: what earlier attempts finished, so that the next one need not do it again
     checkpoint: Mapping[str, Any] = field(default_factory=dict)
 
+    def starting(self, at: datetime) -> bool:
+        """Whether a process is on its way to take it."""
+        return self.state is JobState.QUEUED and self.placed_until is not None and self.placed_until > at
+
     @property
     def about(self) -> str:
         """What it is about, for people."""
