@@ -416,6 +416,7 @@ class App:
     def retention(self) -> "Retention":
         """What deletes old pictures, overlays, results and dead letters, as `retention` says."""
         from stream_ad.adapters.database import Transactions
+        from stream_ad.adapters.retention_banks import GRACE_DAYS, BankVersions, EntryFiles
         from stream_ad.adapters.retention_files import InboxPictures, Overlays
         from stream_ad.adapters.retention_rows import DeadLetterRows, DoneFiles, ResultRows
         from stream_ad.services.retention import Retention, Rule
@@ -423,6 +424,8 @@ class App:
         bounds, inbox = self.settings.retention, self.settings.inbox
         transactions = Transactions(self.database.engine)
         pictures = InboxPictures(inbox, DoneFiles(transactions, stream_parts.folder_topic(inbox)))
+        entries = self.database.entries
+        versions, files = BankVersions(transactions, entries), EntryFiles(transactions, entries)
         watched = self.settings.stream.source == "folder"
         return Retention(
             [
@@ -430,6 +433,8 @@ class App:
                 Rule(Overlays(self.settings.overlays_dir), bounds.overlays_days, bounds.overlays_gb),
                 Rule(ResultRows(transactions), bounds.results_days, bounds.results_rows and float(bounds.results_rows)),
                 Rule(DeadLetterRows(transactions), bounds.dead_letters_days, bounds.dead_letters_mb),
+                Rule(versions, most=bounds.bank_versions and float(bounds.bank_versions)),
+                Rule(files, days=GRACE_DAYS if bounds.bank_versions else None),
             ],
             self.clock,
         )

@@ -214,6 +214,7 @@ class Retention(Section):
     results_rows: Count | None = None
     dead_letters_days: Positive | None = None
     dead_letters_mb: Positive | None = None
+    bank_versions: Count | None = None
 
 
 #: an interval, or five fields of cron; weekdays by name, since 0 is Sunday to cron and Monday to APScheduler

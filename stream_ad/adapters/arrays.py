@@ -8,11 +8,13 @@ Large arrays are mapped when they are asked for, so that a bank of 10,000 tasks 
 holds 10,000 files open, and several scorers share one copy. What is small is read at once.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import math
 import mmap
+import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -71,7 +73,7 @@ class FileEntryStore:
         sha256 = hashlib.sha256(data).hexdigest()
         path = self.path(sha256)
         try:
-            if not (path.exists() and _file_sha256(path) == sha256):  # a damaged one is written anew
+            if not self._is_stored(path, sha256):  # a damaged one is written anew
                 self.root.mkdir(parents=True, exist_ok=True)
                 write_durably(path, data)
         except OSError as error:
@@ -100,6 +102,15 @@ class FileEntryStore:
         entry = _entry(content, sha256, self._mapping)
         self._loaded[sha256] = entry
         return entry
+
+    def _is_stored(self, path: Path, sha256: str) -> bool:
+        """Whether the file is there and whole; it then counts as stored now, so that retention leaves it alone."""
+        try:
+            with contextlib.suppress(PermissionError):  # another user's; retention, if it is ours, is as well
+                os.utime(path)
+            return _file_sha256(path) == sha256
+        except FileNotFoundError:
+            return False
 
     def path(self, sha256: str) -> Path:
         """The file of an entry, whether it is there or not."""

@@ -146,9 +146,17 @@ def _contents(session: Session, version: int) -> dict[TaskId, str]:
 
 
 def _published(session: Session, version: int) -> None:
-    if session.get(BankVersionRow, version) is None:
+    row = session.get(BankVersionRow, version)
+    if row is None:
         last = session.scalars(select(func.max(BankVersionRow.version))).one()
         raise BankError(f"there is no bank version {version}; versions go from 0 (empty) to {last}")
+    there = session.scalar(select(BankEntryRow.task_id).where(BankEntryRow.version == version).limit(1))
+    # a bank whose last task was retired is empty as well, and its hash says so
+    if there is None and version and row.sha256 != MemoryBank(version=0).sha256:
+        raise BankError(
+            f"retention has removed the entries of bank version {version}: it can no longer be used; see"
+            " `retention.bank_versions`"
+        )
 
 
 def _activate(session: Session, active: ActiveBankRow, version: int) -> None:
