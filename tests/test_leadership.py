@@ -239,3 +239,41 @@ def test_a_duty_that_was_not_ended_counts_its_tries_and_is_the_next_leaders(data
     assert duties.all()["verification"].ended_at is None
     assert duties.end("verification", "b", Found("good"), after(22), failed=False)
     assert duties.begin("verification", "b", after(30)).tries == 1
+
+
+@pytest.mark.needs_postgres
+def test_a_leader_that_is_stopped_while_it_writes_keeps_nobody_from_following(ready_postgres, tmp_path, monkeypatch):
+    from stream_ad.adapters.repositories import leases
+
+    hangs, at_it = threading.Event(), threading.Event()
+    lease_of = leases._lease_of
+
+    def hang(row: object) -> object:
+        """Between the change and its commit, the row is locked."""
+        if threading.current_thread() is stopped:
+            at_it.set()
+            hangs.wait(60)
+        return lease_of(row)
+
+    with Database(ready_postgres, tmp_path / "entries") as database:
+        first = database.leases.take("scheduler", "a", seen=None, until=NOON)
+        assert first is not None
+        broke = []
+
+        def prolong() -> None:
+            try:
+                database.leases.take("scheduler", "a", seen=first, until=NOON)
+            except Unavailable as error:
+                broke.append(error)
+
+        monkeypatch.setattr(leases, "_lease_of", hang)
+        stopped = threading.Thread(target=prolong)
+        stopped.start()
+        assert at_it.wait(30)
+        # waits until the server gives up on "a"
+        followed = database.leases.take("scheduler", "b", seen=first, until=NOON)
+        assert followed is not None
+        assert followed.holder == "b"
+        hangs.set()
+        stopped.join(30)
+        assert len(broke) == 1

@@ -29,6 +29,8 @@ POSTGRESQL_PATIENCE = {
 }
 #: what PostgreSQL answers a writer on a standby
 READ_ONLY = "25006"
+#: ... and one that was stopped in the middle of a transaction (idle_in_transaction_session_timeout)
+STOOD_STILL = "25P03"
 SQLITE_MAGIC = b"SQLite format 3\0"
 
 
@@ -304,6 +306,10 @@ def _explained(engine: Engine, *, running: bool = False) -> Iterator[None]:
             raise Unavailable(
                 f"database {shown(engine.url)} can only be read now: {error.orig}; a standby that takes over does so"
                 " for a moment"
+            ) from error
+        if running and getattr(error.orig, "sqlstate", None) == STOOD_STILL:
+            raise Unavailable(
+                f"database {shown(engine.url)} ended a transaction that stood still: {error.orig}; nothing was written"
             ) from error
         if isinstance(error, exc.DataError | exc.IntegrityError):
             raise _cannot_store(engine, error.orig) from error
