@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -305,10 +306,10 @@ def test_a_worker_that_stops_leaves_no_job_placed_and_no_process(database):
 
 
 def directory_of(database: Database) -> Path:
-    return Path(database.engine.url.database).parent
+    return Path(database.engine.url.database or "").parent
 
 
-def local(database: Database, behaviour: str, slots: int = 1, **options: object) -> Placing:
+def local(database: Database, behaviour: str, slots: int = 1, **options: Any) -> Placing:
     command = [sys.executable, "-m", "tests.job_to_kill", str(directory_of(database)), behaviour]
     return Placing(database.jobs, LocalExecutor(command, ["cpu"] * slots), SystemClock(), poll_s=0.05, **options)
 

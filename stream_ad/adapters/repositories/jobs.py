@@ -372,8 +372,10 @@ def _let_go(row: JobRow, at: datetime, *, how: str | None, counted: bool) -> Non
         row.state, row.finished_at, row.message = JobState.CANCELLED, at, "cancelled; its worker had died"
     elif counted and row.attempts >= row.max_attempts:
         row.state, row.finished_at = JobState.FAILED, at
-        row.message = f"its worker died in each of {row.attempts} attempts; the last time {_first_line(died)}; see"
-        row.message += f" `stream-ad jobs logs {row.id}`"
+        row.message = (
+            f"its worker died in each of {row.attempts} attempts; the last time {_first_line(died)}; see"
+            f" `stream-ad jobs logs {row.id}`"
+        )
     else:
         row.state, row.message = JobState.QUEUED, f"attempt {row.attempts}: {_first_line(died)}" if counted else None
         row.attempts -= 0 if counted else 1
