@@ -51,7 +51,9 @@ PAUSE_S = (2.0, 10.0)
 #: share of the kills of jobs that may hit a process that is still starting
 EARLY = 0.2
 #: kills that are kept for the last jobs
-LATE_KILLS = 6
+LATE_KILLS = 8
+#: jobs in all, and kills that may be ahead of the jobs that ended
+JOBS, AHEAD = 20, 3
 SETTINGS: Mapping[str, Any] = {
     "backbone": {"id": "tiny", "image_size": 64, "threads": 1},
     "detector": {"name": "patchcore", "coreset_rows": 64},
@@ -255,7 +257,7 @@ class Killer:
         self.asked = Counter(kinds)
         self._plan = kinds
         self.done: Counter[str] = Counter()
-        self._early = False
+        self._early, self._share = False, 0.5
         self._next_at = time.monotonic() + draw.uniform(*PAUSE_S)
 
     @property
@@ -263,13 +265,17 @@ class Killer:
         return len(self._plan)
 
     def tend(self) -> None:
-        if not self._plan or time.monotonic() < self._next_at:
+        jobs = self._app.database.jobs.all()
+        ended = sum(not job.state.open for job in jobs)
+        allowed = AHEAD + self.asked.total() * ended / JOBS
+        if not self._plan or time.monotonic() < self._next_at or self.done.total() >= allowed:
             return
         kind = self._plan[0]
         if kind == "job's process":
             processes = processes_of(self._place, "job", "run")
-            at_work = {job.id for job in self._app.database.jobs.all() if job.state is JobState.RUNNING}
-            victims = sorted(pid for pid, line in processes.items() if job_of(line) in at_work)
+            # not always when it has just begun
+            far = {job.id for job in jobs if job.state is JobState.RUNNING and job.progress >= self._share}
+            victims = sorted(pid for pid, line in processes.items() if job_of(line) in far)
             if not victims and self._early:
                 victims = sorted(processes)
             if not victims:
@@ -286,6 +292,7 @@ class Killer:
         self._plan.pop(0)
         self.done[kind] += 1
         self._early = self._draw.random() < EARLY
+        self._share = self._draw.uniform(0.0, 0.9)
         self._next_at = time.monotonic() + self._draw.uniform(*PAUSE_S)
 
 

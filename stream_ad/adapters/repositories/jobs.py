@@ -300,7 +300,7 @@ def _queue_again(session: Session, row: JobRow) -> None:
     """An ended job once more, from the start but for its checkpoint."""
     row.state = JobState.QUEUED
     row.attempts, row.progress, row.cancel_requested = 0, 0.0, False
-    row.worker = row.device = row.stage = row.message = row.log_tail = None
+    row.worker = row.device = row.stage = row.message = None
     row.started_at = row.finished_at = row.heartbeat_at = row.lease_until = row.placed_until = None
     _flush_open(session, row)
 
