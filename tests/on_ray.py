@@ -214,3 +214,17 @@ def test_both_executors_make_the_same_bank_and_its_figures_are_the_same_wherever
     assert here.entries == on_cluster.entries
     assert here.figures == on_cluster.figures
     assert measured_there(tmp_path / "ray", Half.TEST, cluster.address) == here.figures["test"]
+
+
+# --- the last one: nothing is left of the cluster then ------------------------------------------------
+
+
+def test_a_cluster_that_lost_its_head_leaves_the_job_to_the_table_and_the_worker_alive(cluster, database):
+    job = kit.queue(database, "screw")
+    with working(on_ray(cluster, database, "waits", slots=1)) as worker:
+        until(reached(database, job))
+        cluster.lose_the_head()
+        until(lambda: database.jobs.get(job.id).attempts == 1 and database.jobs.get(job.id).state is JobState.QUEUED)
+        until(lambda: any("is none" in line and "`ray start`" in line for line in LINES))
+        assert not worker.stopping
+    until(lambda: not processes_of_jobs())

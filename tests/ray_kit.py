@@ -22,6 +22,7 @@ class TwoWorkers:
     def __init__(self) -> None:
         from ray.cluster_utils import Cluster
 
+        self._lost = False
         head = {"node_ip_address": "127.0.0.1", "include_dashboard": False}
         self._cluster: Any = Cluster(initialize_head=True, head_node_args={**self._machine, **head})
         self.bring_it_back()
@@ -45,9 +46,19 @@ class TwoWorkers:
         """The second machine, or one like it."""
         self._second: Any = self._cluster.add_node(**self._machine, num_gpus=1)
 
+    def lose_the_head(self) -> None:
+        """What all of the cluster goes through; the machines stay."""
+        import ray
+
+        ray.shutdown()  # with the head, Ray ends every process that uses the cluster
+        _kill(self._cluster.head_node.all_processes["gcs_server"][0].process.pid)
+        self._lost = True
+
     def close(self) -> None:
         import ray
 
+        if self._lost:  # nobody answers; what is left ends with the namespace
+            return
         ray.shutdown()  # a process that uses a node keeps it from being removed
         self._cluster.shutdown()
 
@@ -58,6 +69,8 @@ def cluster_of_two() -> Iterator[TwoWorkers]:
     # short: the name of a socket may have 107 characters
     folder = tempfile.mkdtemp(prefix="ray-")
     os.environ |= {"RAY_TMPDIR": folder, "RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
+    # how long Ray waits for its head; a minute by itself
+    os.environ |= {"RAY_gcs_rpc_server_reconnect_timeout_s": "20"}
     cluster = TwoWorkers()
     try:
         yield cluster
