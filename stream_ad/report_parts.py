@@ -10,7 +10,7 @@ from stream_ad.adapters.decode import decode
 from stream_ad.adapters.image_folders import find_pictures
 from stream_ad.adapters.report_files import ReportFolder
 from stream_ad.domain.bank import MemoryBank
-from stream_ad.domain.decision import Judgement
+from stream_ad.domain.decision import Judgement, Override
 from stream_ad.domain.evaluation import Evaluation, Half
 from stream_ad.domain.images import HeldoutSet, Picture
 from stream_ad.domain.job import Job, JobKind, JobState
@@ -77,6 +77,7 @@ class Reports:
             audit=span.decisions(database.audit.recent(AUDITED), evaluations.values()),
             active_version=bank.version,
             max_forgetting=self._settings.gate.max_forgetting,
+            max_flips=self._settings.gate.max_flips,
         )
         if not pictures or report.version is None:
             return report
@@ -198,9 +199,15 @@ class _Span:
         return [row for row in rows if min(times) <= row["at"] and (self._last is None or row["at"] <= max(times))]
 
 
-def _judgements(jobs: Sequence[Job]) -> Mapping[int, Judgement]:
-    found = {job.id: Judgement.of_checkpoint(job.checkpoint) for job in jobs}
-    return {job_id: judged for job_id, judged in found.items() if judged is not None}
+def _judgements(jobs: Sequence[Job]) -> Mapping[tuple[int, int], Judgement]:
+    """What the gate said, by job and number of the candidate: of the last one, and of one that a person accepted."""
+    found: dict[tuple[int, int], Judgement] = {}
+    for job in jobs:
+        override = Override.of_checkpoint(job.checkpoint)
+        for judged in (override.accepted if override else None, Judgement.of_checkpoint(job.checkpoint)):
+            if judged is not None:
+                found[job.id, judged.version] = judged
+    return found
 
 
 def _latest(evaluations: Sequence[Evaluation], version: int) -> Evaluation:

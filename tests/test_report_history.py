@@ -41,7 +41,7 @@ def lacking(evaluations, task, *, since):
     ("rows", "answer"),
     [
         (KEPT, "No. Nothing that was learned has got worse."),
-        ([[0.98], [0.975, 0.95]], "Hardly. Single verdicts or scores got worse, by no more than is allowed."),
+        ([[0.98], [0.975, 0.95]], "Hardly. Single verdicts or scores got worse, none by more than is allowed."),
         ([[0.98], [0.70, 0.95]], "Yes. nut is inspected less well than before."),
         ([[0.98]], "There is nothing to compare with yet."),
         ([], "Not known: it was not measured."),
@@ -68,6 +68,26 @@ def test_a_verdict_that_got_worse_shows_although_no_score_fell():
     after = evaluation(2, "tile", [task_evaluation("nut", 0.9, judged=outcomes("nut", good=20, bad=10, missed=1))])
     (nut,) = report([before, after]).tasks
     assert (nut.standing, nut.newly_missed, nut.compared) == (Standing.SLIGHT, 1, 30)
+
+
+def test_many_verdicts_that_got_worse_are_a_loss_although_the_score_stands():
+    before = evaluation(1, "nut", [task_evaluation("nut", 0.9, judged=outcomes("nut", good=20, bad=10))])
+    after = evaluation(2, "tile", [task_evaluation("nut", 0.9, judged=outcomes("nut", good=20, bad=10, missed=4))])
+    made = report([before, after])
+    assert made.outcome == Outcome.LOST
+    assert made.answer == "Yes. nut is inspected less well than before."
+    assert "4 of 30 verdicts on nut that were right when it was learned are wrong now" in made.paragraph
+    assert "Nothing old was lost" not in made.paragraph
+
+
+def test_a_product_that_is_taken_for_another_is_a_loss_although_verdicts_stand():
+    judged = outcomes("nut", good=20, bad=10)
+    stolen = [replace(o, routed_task=TaskId("tile")) if i < 5 else o for i, o in enumerate(judged)]
+    before = evaluation(1, "nut", [task_evaluation("nut", 0.9, judged=judged)])
+    made = report([before, evaluation(2, "tile", [task_evaluation("nut", 0.9, judged=stolen)])])
+    assert (made.outcome, made.tasks[0].astray) == (Outcome.LOST, 5)
+    assert "5 pictures more than then were not recognised as it" in made.paragraph
+    assert "25 of 30, 5 more before" in to_markdown(made)
 
 
 def test_a_loss_is_put_into_words_that_need_no_statistics():
@@ -185,7 +205,7 @@ def refused_report(state=JobState.REJECTED, **more):
         a_job(7, "thief", state, message="rejected, bank 1 stays in use: x", **more),
     ]
     return report(
-        sequence([[0.98]], NAMES), [before, candidate], jobs=jobs, judgements={7: judgement(before, candidate)}
+        sequence([[0.98]], NAMES), [before, candidate], jobs=jobs, judgements={(7, 2): judgement(before, candidate)}
     )
 
 
@@ -199,7 +219,7 @@ def test_what_a_refused_job_would_have_done_is_told_by_product_and_amount():
         " 2 of 30 pictures of nut would be taken for thief." in made.paragraph
     )
     markdown = to_markdown(made)
-    assert "## Refused: thief" in markdown
+    assert "## Refused: learn thief" in markdown
     assert "| nut | 0.980 → 0.950 | 0 of 30 | 0 of 10 | 0 of 20 | 2 for thief | exceeded |" in markdown
 
 
@@ -207,7 +227,7 @@ def test_a_refused_job_that_a_person_let_in_is_not_said_to_be_unused():
     made = refused_report(JobState.PUBLISHED, bank_version=3)
     assert made.refusals[0].overridden_in == 3
     assert "never used" not in made.paragraph
-    assert "Refused: thief, in use since bank 3 after all" in to_markdown(made)
+    assert "Refused: learn thief, in use since bank 3 after all" in to_markdown(made)
 
 
 def test_who_overrode_the_gate_and_why_is_in_the_paragraph():

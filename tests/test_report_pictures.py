@@ -220,7 +220,7 @@ def refused_thief() -> tuple[ForgettingReport, list[Evaluation]]:
     )
     judged = Judgement(decision=decision, version=2, made_from=1, entries={}, budgets={})
     jobs = [a_job(2, "thief", JobState.REJECTED)]
-    return forgetting_report([], versions, made_at=START, jobs=jobs, judgements={2: judged}), versions
+    return forgetting_report([], versions, made_at=START, jobs=jobs, judgements={(2, 2): judged}), versions
 
 
 def test_what_a_refused_job_would_have_done_is_shown_beside_what_it_was_taught_with():

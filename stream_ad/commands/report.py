@@ -134,7 +134,7 @@ def show(made: "ForgettingReport") -> None:
     if made.events:
         _print_table(console, "What happened", *tables.happened(made))
     for refusal in made.refusals:
-        title = f"Refused: job {refusal.step.job_id}, {refusal.step.learned_task or 'all products'}"
+        title = f"Refused: {refusal.what} (job {refusal.step.job_id})"
         _print_table(console, title + (f": {why(refusal)}" if why(refusal) else ""), *tables.hurts(refusal.hurts))
     for decision in made.rejected:
         if not any(refusal.step == decision.step and refusal.reasons for refusal in made.refusals):

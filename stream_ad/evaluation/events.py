@@ -10,7 +10,7 @@ from stream_ad.domain.job import Job, JobKind, JobState
 #: actions of the audit table that are people's decisions about banks
 BY_PEOPLE = {"use": "took into use", "override": "overrode the gate"}
 #: characters of a job's message that are told
-TOLD = 320
+TOLD = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

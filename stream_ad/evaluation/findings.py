@@ -157,6 +157,13 @@ class TaskFinding:
     newly_missed: int = 0
     newly_alarmed: int = 0
     put_right: int = 0
+    #: pictures recognised as this product when it was learned and not now, less those the other way round
+    astray: int = 0
+
+    @property
+    def harmed(self) -> int:
+        """Verdicts that were right when it was learned and are wrong now."""
+        return self.newly_missed + self.newly_alarmed
 
     @property
     def regret(self) -> Mapping[str, float]:
@@ -256,6 +263,8 @@ class ForgettingReport:
     made_at: datetime
     half: Half
     max_forgetting: float
+    #: share of a product's verdicts that may get worse before it counts as lost
+    max_flips: float
     #: published versions, oldest first
     versions: tuple[Step, ...]
     #: the version that the numbers of products are about; None: nothing was evaluated
@@ -277,6 +286,8 @@ class ForgettingReport:
     since_learned: tuple[Flips, ...]
     decisions: tuple[Decision, ...]
     refusals: tuple[Refusal, ...]
+    #: jobs that the gate refused and a person let in
+    overridden: tuple[int, ...]
     #: versions measured again, oldest first
     again: tuple[Remeasured, ...]
     #: what jobs did and people decided, oldest first
@@ -306,6 +317,11 @@ class ForgettingReport:
     def by_people(self) -> tuple[Event, ...]:
         """Decisions of people: banks used again, the gate overridden."""
         return tuple(event for event in self.events if event.who is not None)
+
+    @property
+    def worse(self) -> tuple[TaskFinding, ...]:
+        """Products that fell by more than the gate allows: in score or in single verdicts."""
+        return tuple(task for task in self.tasks if task.standing is Standing.WORSE)
 
     @property
     def painted(self) -> tuple[TaskId, ...]:

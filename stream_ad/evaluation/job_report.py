@@ -114,6 +114,7 @@ def as_refusal(made: JobReport) -> Refusal | None:
         at=made.finished_at or made.made_at,
         half=Half.REGRESSION,
         kind=made.kind,
+        what=made.what,
         against=made.against,
         hurts=made.hurts,
         reasons=reasons,

@@ -11,6 +11,7 @@ from stream_ad.domain.evaluation import Evaluation, Half, ImageOutcome, TaskEval
 from stream_ad.domain.job import Job, JobKind, JobState
 from stream_ad.domain.result import Verdict
 from stream_ad.domain.task import TaskId
+from stream_ad.evaluation.events import what
 from stream_ad.evaluation.forgetting import Step
 
 
@@ -32,6 +33,7 @@ class Refusal:
     at: datetime
     half: Half
     kind: JobKind | None  # None: its job is not known any more
+    what: str
     #: the bank in use, against which it was compared
     against: int | None
     #: every product that it would have touched, the worst first; those that it leaves as they are last
@@ -48,14 +50,14 @@ class Refusal:
 
 
 def refusals(
-    tried: Sequence[Evaluation], jobs: Mapping[int, Job], judgements: Mapping[int, Judgement]
+    tried: Sequence[Evaluation], jobs: Mapping[int, Job], judgements: Mapping[tuple[int, int], Judgement]
 ) -> tuple[Refusal, ...]:
     """Every refused candidate among evaluations of one half, in their order.
 
     Args:
         jobs: by number.
-        judgements: what the gate said of each job's last candidate, where it was kept; of others it is told from the
-            evaluations.
+        judgements: what the gate said, by job and number of the candidate, where it was kept; of others it is told from
+            the evaluations.
     """
     return tuple(
         _refusal(candidate, tried, row, jobs, judgements)
@@ -69,19 +71,18 @@ def _refusal(
     tried: Sequence[Evaluation],
     row: int,
     jobs: Mapping[int, Job],
-    judgements: Mapping[int, Judgement],
+    judgements: Mapping[tuple[int, int], Judgement],
 ) -> Refusal:
     job = jobs.get(candidate.job_id) if candidate.job_id is not None else None
     before = next((e for e in reversed(tried[:row]) if e.published), None)
-    judged = judgements.get(job.id) if job else None
-    if judged and judged.version != candidate.bank_version:  # of another try of the same job
-        judged = None
+    judged = judgements.get((job.id, candidate.bank_version)) if job else None
     overridden = job is not None and job.state is JobState.PUBLISHED
     return Refusal(
         step=Step(candidate.bank_version, False, candidate.learned_task, candidate.job_id),
         at=candidate.at,
         half=candidate.half,
         kind=job.kind if job else None,
+        what=what(job) if job else f"learn {candidate.learned_task}" if candidate.learned_task else "a change",
         against=judged.made_from if judged else before.bank_version if before else None,
         hurts=hurts_of(judged, before, candidate),
         reasons=judged.decision.reasons if judged else (),

@@ -164,9 +164,8 @@ def page(template: str) -> Any:
 
 def refused_title(refusal: Any) -> str:
     """What a refused candidate is called in a heading."""
-    name = f": {refusal.step.learned_task}" if refusal.step.learned_task else ""
     after_all = f", in use since bank {refusal.overridden_in} after all" if refusal.overridden_in is not None else ""
-    return f"Refused{name}{after_all}"
+    return f"Refused: {refusal.what}{after_all}"
 
 
 def markdown_table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

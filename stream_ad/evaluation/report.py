@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from stream_ad.domain.decision import Judgement
+from stream_ad.domain.decision import Judgement, Override
 from stream_ad.domain.evaluation import METRICS, Evaluation, Half, Mode, TaskEvaluation
 from stream_ad.domain.job import Job, JobKind, JobState
 from stream_ad.domain.task import TaskId
@@ -62,10 +62,11 @@ def forgetting_report(
     promises: Mapping[TaskId, Promise] | None = None,
     reasons: Mapping[int, str] | None = None,
     jobs: Sequence[Job] = (),
-    judgements: Mapping[int, Judgement] | None = None,
+    judgements: Mapping[tuple[int, int], Judgement] | None = None,
     audit: Sequence[Mapping[str, Any]] = (),
     active_version: int | None = None,
     max_forgetting: float = 0.01,
+    max_flips: float = 0.02,
     metrics: Sequence[str] = ("image_auroc", "pixel_ap"),
     notes: Sequence[str] = (),
 ) -> ForgettingReport:
@@ -81,9 +82,10 @@ def forgetting_report(
         promises: what each entry promises of its false alarms: `Promise.of(entry)`.
         reasons: by job, why the gate refused, where what it said was not kept as a value.
         jobs: what was done to the bank, and how it ended.
-        judgements: what the gate said of each job's last candidate.
+        judgements: what the gate said, by job and number of the candidate.
         audit: what people decided: at, who, action, subject, reason, details.
         max_forgetting: the gate's limit, in routed image AUROC.
+        max_flips: the gate's limit, as a share of a product's pictures, here of those whose verdict got worse.
         metrics: of the matrices; image_auroc is always there.
         notes: anything else that a reader must know.
     """
@@ -106,10 +108,11 @@ def forgetting_report(
         made_at=made_at,
         half=half,
         max_forgetting=max_forgetting,
+        max_flips=max_flips,
         versions=routed.steps,
         version=now.bank_version if now else None,
         active_version=active_version if now and active_version != now.bank_version else None,
-        tasks=_tasks(published, current, promises or {}, since_learned, max_forgetting),
+        tasks=_tasks(published, current, promises or {}, since_learned, max_forgetting, max_flips),
         gone=gone,
         retired=retired,
         moved=routed.moved(current) if published else (),
@@ -119,6 +122,11 @@ def forgetting_report(
         since_learned=tuple(since_learned.values()),
         decisions=_decisions(seen_by_gate, reasons or {}, refused),
         refusals=refused,
+        overridden=tuple(
+            job.id
+            for job in jobs
+            if job.state is JobState.PUBLISHED and Override.of_checkpoint(job.checkpoint) is not None
+        ),
         again=again,
         events=events(jobs, audit),
         confusion=forgetting.routing_confusion(now) if now and any(t.outcomes for t in now.tasks.values()) else None,
@@ -127,7 +135,7 @@ def forgetting_report(
         mixed=tuple(key for key in provenance if len({str(e.provenance.get(key)) for e in published}) > 1),
         notes=tuple(notes),
     )
-    if report.gone:
+    if report.gone or report.worse:
         report = replace(report, outcome=Outcome.LOST)
     elif report.outcome == Outcome.KEPT and any(f.new_false_alarms or f.newly_missed for f in report.since_learned):
         report = replace(report, outcome=Outcome.SLIGHT)
@@ -225,6 +233,7 @@ def _tasks(
     promises: Mapping[TaskId, Promise],
     since_learned: Mapping[TaskId, Flips],
     max_forgetting: float,
+    max_flips: float,
 ) -> tuple[TaskFinding, ...]:
     if not published:
         return ()
@@ -238,32 +247,53 @@ def _tasks(
             continue
         lost = {metric: by_task[task] for metric, by_task in losses.items() if task in by_task}
         changed = since_learned.get(task)
+        astray = _astray(task, published, current)
         made = _task(now[task], published[: current + 1], lost, promises)
         found.append(
             replace(
                 made,
-                standing=_standing(made, moved, changed, published[current].bank_version, max_forgetting),
+                standing=_standing(
+                    made, moved, changed, astray, published[current].bank_version, max_forgetting, max_flips
+                ),
                 compared=changed.compared if changed else 0,
                 newly_missed=changed.newly_missed if changed else 0,
                 newly_alarmed=changed.new_false_alarms if changed else 0,
                 put_right=changed.corrected if changed else 0,
+                astray=astray,
             )
         )
     return tuple(found)
 
 
+def _astray(task: TaskId, published: Sequence[Evaluation], current: int) -> int:
+    """How many pictures fewer are recognised as this product than when it was learned, of those judged both times."""
+    first = next(e for e in published if task in e.tasks)
+    then = {o.image_id: o for o in first.tasks[task].outcomes}
+    both = [(then[o.image_id], o) for o in published[current].tasks[task].outcomes if o.image_id in then]
+    return sum((now.routed_task != task) - (was.routed_task != task) for was, now in both)
+
+
 def _standing(
-    task: TaskFinding, moved: Sequence[TaskId], changed: Flips | None, version: int, max_forgetting: float
+    task: TaskFinding,
+    moved: Sequence[TaskId],
+    changed: Flips | None,
+    astray: int,
+    version: int,
+    max_forgetting: float,
+    max_flips: float,
 ) -> Standing:
     loss = task.loss.get("image_auroc")
-    harmed = changed is not None and bool(changed.new_false_alarms or changed.newly_missed)
+    harmed = changed.new_false_alarms + changed.newly_missed if changed else 0
     if task.learned_in == version:
         return Standing.NEW
+    # one picture never decides, as in the gate
+    if changed and max(harmed, astray) > max(1, max_flips * changed.compared + ROUNDING):
+        return Standing.WORSE
     if task.task in moved:
         return Standing.UNCOMPARED
     if loss is not None and loss > max_forgetting + ROUNDING:
         return Standing.WORSE
-    if harmed or (loss is not None and loss > ROUNDING):
+    if harmed or astray > 0 or (loss is not None and loss > ROUNDING):
         return Standing.SLIGHT
     if loss is None:
         return Standing.UNMEASURED

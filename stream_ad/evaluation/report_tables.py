@@ -188,7 +188,7 @@ def glance(report: ForgettingReport) -> Table:
             changed(task),
             of(task.detections) + (" painted" if task.synthetic and task.detections.trials else ""),
             of(task.false_alarms) + (f", promised {100 * task.promise.rate:g} %" if task.promise else ""),
-            of(task.routing),
+            of(task.routing) + (f", {task.astray} more before" if task.astray > 0 else ""),
         ]
         for task in report.tasks
     ]

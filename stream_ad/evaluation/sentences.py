@@ -38,12 +38,14 @@ def _answer(report: ForgettingReport) -> str:
         case Outcome.KEPT:
             return "No. Nothing that was learned has got worse."
         case Outcome.SLIGHT:
-            return "Hardly. Single verdicts or scores got worse, by no more than is allowed."
+            if report.overridden:
+                return "A little: single verdicts or scores got worse, and a person overrode the gate."
+            return "Hardly. Single verdicts or scores got worse, none by more than is allowed."
         case Outcome.FIRST:
             return "There is nothing to compare with yet."
         case Outcome.UNMEASURED:
             return "Not known: it was not measured."
-    over = [task for task, loss in report.losses.items() if loss > report.max_forgetting + 1e-9]
+    over = [task.task for task in report.worse]
     worse = f"{_names(over)} {_is(over)} inspected less well than before" if over else ""
     gone = f"{_names(report.gone)} {_is(report.gone)} not inspected any more" if report.gone else ""
     return f"Yes. {' and '.join(filter(None, (worse, gone)))}.".replace("Yes. .", "Yes.")
@@ -114,6 +116,8 @@ def _lost(report: ForgettingReport) -> list[str]:
                 f" ({', '.join(f'{task} by {points(losses[task])}' for task in over)}):"
                 f" for {worst}, {pairs_in_words(losses[worst])}."
             )
+        elif report.worse:
+            pass  # told below, by verdicts
         elif losses[worst] > 1e-9:
             sentences.append(
                 f"Next to nothing old was lost: the largest loss of any product was {points(losses[worst])} image AUROC"
@@ -123,11 +127,17 @@ def _lost(report: ForgettingReport) -> list[str]:
             sentences.append(
                 "Nothing old was lost: no product separates good from defective parts worse than at any time before."
             )
-    elif report.outcome == Outcome.UNMEASURED:
+    elif report.outcome == Outcome.UNMEASURED and not report.worse:
         sentences.append(
             "Whether something old was lost was not measured: no old product has a comparable image AUROC,"
             " so nothing is claimed."
         )
+    for task in report.worse:
+        if losses.get(task.task, 0.0) <= report.max_forgetting + 1e-9:
+            sentences.append(
+                f"Something old was lost: {task.harmed} of {task.compared} verdicts on {task.task} that were right when"
+                f" it was learned are wrong now{_astray(task)}. The gate allows {100 * report.max_flips:g} %."
+            )
     if report.moved:
         sentences.append(
             f"{_names(report.moved)} {_is(report.moved)} judged by other pictures than before, so what changed there"
@@ -267,8 +277,10 @@ def _refused(report: ForgettingReport) -> list[str]:
     start = (
         f"{len(rejected)} of {_plural(len(report.decisions), 'candidate')} {_were(len(rejected))} refused by the gate"
     )
-    said = {refusal.step: why(refusal, 2) for refusal in report.refusals}
-    reasons = [f"{_subject(one)}, {_because(one, said.get(one.step, ''))}" for one in rejected[-3:]]
+    by_step = {refusal.step: refusal for refusal in report.refusals}
+    reasons = [
+        f"{_subject(one, by_step[one.step].what)}, {_because(one, why(by_step[one.step], 2))}" for one in rejected[-3:]
+    ]
     earlier = f", earlier ones below; the last {len(reasons)}" if len(rejected) > len(reasons) else ""
     return [f"{start} and never used{earlier}: " + "; ".join(reasons) + "."]
 
@@ -284,14 +296,20 @@ def _by_people(report: ForgettingReport) -> list[str]:
     ]
 
 
+def _astray(task: TaskFinding) -> str:
+    if not task.astray:
+        return ""
+    return f", and {_plural(task.astray, 'picture')} more than then {_were(task.astray)} not recognised as it"
+
+
 def _dropped(report: ForgettingReport) -> str:
     """That somebody had gone back to an older bank, which is how a product gets lost without anybody retiring it."""
     back = [event for event in report.by_people if event.what.startswith("took")]
     return f", since {back[-1].who} took an older bank into use ({back[-1].at:%Y-%m-%d})" if back else ""
 
 
-def _subject(decision: Decision) -> str:
-    return f"the one for {decision.step.learned_task}" if decision.step.learned_task else "one"
+def _subject(decision: Decision, what: str) -> str:
+    return f"the one for {decision.step.learned_task}" if decision.step.learned_task else f"the one to {what}"
 
 
 def _because(decision: Decision, plain: str) -> str:
