@@ -79,6 +79,8 @@ def run(
         # in order: it is not the job's fault, and must not count as its death
         log.error("job %s waits: %s", job_id, error)
         return
+    if outcome is not None and not stop.is_set():
+        app.write_report(job_id)  # the job has ended: whatever becomes of this process now, it stays as it is
     if outcome is None:
         err().print(f"job {job_id} is not done; see `stream-ad jobs show {job_id}`")
     elif not supervised:
