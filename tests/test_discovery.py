@@ -59,7 +59,7 @@ class Plant:
 
     def see(self, axis: int, count: int, *, camera: str | None = "cam1", features: str = FEATURES) -> None:
         """Pictures of a product come and are unknown."""
-        self.clock.sleep(60)
+        self.clock.sleep(60.0)
         images = []
         for point in around(axis, count, seed=self._offset):
             picture = np.full((4, 4, 3), axis * 20, np.uint8)
@@ -90,7 +90,7 @@ class Plant:
         made = replace(
             learned,
             arrays={"embeddings": around(axis, 30, seed=99)},
-            calibration=replace(learned.calibration, embedding_distances=np.full(20, 0.03)),
+            calibration=replace(learned.calibration, embedding_distances=np.full(9, 0.05)),
             features=spec,
         )
         bank = self.database.banks.load().with_entry(self.database.entries.put(made), version)
@@ -235,7 +235,7 @@ def test_a_product_whose_job_came_to_nothing_is_proposed_again(plant: Plant) -> 
 def test_pictures_that_came_before_their_product_was_learned_are_forgotten(plant: Plant) -> None:
     plant.see(0, 15, features=ENTRY_FEATURES)
     queue(plant.database, "bolt")
-    plant.clock.sleep(60)
+    plant.clock.sleep(60.0)
     plant.learn("bolt", 0)
     assert "15 forgotten" in plant.discovery().run().text
     assert plant.pictures == 0

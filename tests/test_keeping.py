@@ -170,7 +170,7 @@ def test_a_camera_whose_pictures_make_others_go_gives_fewer_of_them() -> None:
     kept.run(STRANGE)  # at once: it rests
     kept.keeper.close()
     assert kept.keeper.kept == before
-    kept.line.clock.sleep(10)
+    kept.line.clock.sleep(10.0)
     kept.run(STRANGE)
     kept.keeper.close()
     assert kept.keeper.kept == before + 1
