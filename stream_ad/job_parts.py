@@ -71,14 +71,14 @@ def evaluate_with_cluster(
     from stream_ad.adapters.ray_map import map_on_cluster
     from stream_ad.evaluation.protocol import evaluate
 
-    total, seen = sum(len(images) for images in heldout.values()), dict.fromkeys(heldout, 0)
+    pictures, seen = sum(len(images) for images in heldout.values()), dict.fromkeys(heldout, 0)
 
     def here(item: tuple[TaskId, HeldoutSet], look: Callable[[], None]) -> TaskEvaluation:
         task, images = item
 
-        def told(stage: str, done: int, _: int) -> None:
+        def told(stage: str, done: int, total: int) -> None:
             seen[task] = done
-            progress(stage, sum(seen.values()), total)
+            progress(stage, sum(seen.values()), pictures)
             look()
 
         return evaluate(model, {task: images}, told)[task]
@@ -87,5 +87,5 @@ def evaluate_with_cluster(
     common = Common(settings, model.bank.version, [entry.sha256 for entry in model.bank], dict(provenance))
     share = Share.of(settings.backbone.device, cpus=jobs.ray_cpus, gpus=jobs.ray_gpus)
     found = map_on_cluster(there, common, items, here, address=jobs.ray_address, share=share)
-    progress("evaluate", total, total)
+    progress("evaluate", pictures, pictures)
     return dict(zip(heldout, found, strict=True))

@@ -106,7 +106,7 @@ def test_a_killed_ray_process_costs_one_attempt_and_the_table_starts_the_next(cl
         until(lambda: database.jobs.get(job.id).state is JobState.PUBLISHED)
     ended = database.jobs.get(job.id)
     assert ended.attempts == 2
-    assert "the machine or the Ray process of the job was lost" in (ended.log_tail or "")
+    assert "could not be started on the cluster, or was lost there" in (ended.log_tail or "")
     assert database.banks.active_version() == 1
 
 

@@ -62,6 +62,7 @@ def connect(address: str) -> None:
     # what Ray's own code writes about the network would be taken for a job's last words
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     import ray
+    from ray.exceptions import RayError
 
     if ray.is_initialized():
         return
@@ -71,16 +72,22 @@ def connect(address: str) -> None:
         if host:  # Ray itself asks for a minute before it gives up
             socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S).close()
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ray.exceptions.RayError, ConnectionError, OSError, RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:300]
+    except (RayError, ConnectionError, OSError, RuntimeError, ValueError) as error:
         raise Unavailable(
-            f"jobs.ray_address needs the address of a Ray cluster, but {address} is none: {reason}; start Ray on this"
+            f"jobs.ray_address needs the address of a Ray cluster, but {address} is none: {reason(error)}; start Ray on this"
             " machine with `ray start`"
         ) from error
     finally:
         if threading.current_thread() is threading.main_thread():
             for number, handler in kept.items():  # Ray takes them
                 signal.signal(number, handler)
+
+
+def reason(error: Exception) -> str:
+    """In one line, without a traceback: what was raised over there, or what became of the process."""
+    cause = getattr(error, "cause", None)
+    words = " ".join(str(cause or error).split())[:500]
+    return f"{type(cause).__name__}: {words}" if cause else words
 
 
 def environment_sent() -> dict[str, str]:

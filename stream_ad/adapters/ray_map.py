@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from stream_ad.adapters.ray_cluster import Share, connect
+from stream_ad.adapters.ray_cluster import Share, connect, reason
 from stream_ad.errors import StreamAdError
 
 log = logging.getLogger(__name__)
@@ -42,6 +42,7 @@ def map_on_cluster(
         log.warning("evaluating without the cluster: %s", error)
         return [here(item, lambda: None) for item in items]
     import ray
+    from ray.exceptions import RayError
 
     remote: Any = ray.remote(there)
     remote = remote.options(**share.options, max_retries=0)
@@ -57,8 +58,8 @@ def map_on_cluster(
             place = asked.pop(answer)
             try:
                 result = ray.get(answer)
-            except ray.exceptions.RayError as error:
-                log.warning("an evaluation on the cluster was lost and is done here: %s", _reason(error))
+            except RayError as error:
+                log.warning("an evaluation on the cluster was lost and is done here: %s", reason(error))
                 continue
             if result is not None and place not in done:
                 done[place] = result
@@ -82,9 +83,3 @@ def map_on_cluster(
             ray.cancel(answer)
     log.info("%d of %d evaluations were done elsewhere on the cluster", elsewhere, len(items))
     return [done[place] for place in range(len(items))]
-
-
-def _reason(error: Exception) -> str:
-    """What was raised over there, or what became of the process."""
-    cause = getattr(error, "cause", None) or error
-    return f"{type(cause).__name__}: {str(cause).strip().partition(chr(10))[0]}"

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stream_ad.adapters.ray_cluster import DEVICE, Share, connect, environment_sent, new_process
+from stream_ad.adapters.ray_cluster import DEVICE, Share, connect, environment_sent, new_process, reason
 from stream_ad.adapters.starter import when_starter_is_gone
 from stream_ad.errors import StreamAdError
 
@@ -50,6 +50,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _run(command: Sequence[str], share: Share, asked: threading.Event) -> int:
     import ray
+    from ray.exceptions import RayError
 
     process = new_process(share)
     try:
@@ -59,8 +60,12 @@ def _run(command: Sequence[str], share: Share, asked: threading.Event) -> int:
                 return 0
         print(f"on {ray.get(started)}, a machine of the Ray cluster", flush=True)
         return _follow(process, asked)
-    except ray.exceptions.RayError as error:
-        print(f"error: the machine or the Ray process of the job was lost: {error}", file=sys.stderr, flush=True)
+    except RayError as error:
+        print(
+            f"error: the job could not be started on the cluster, or was lost there: {reason(error)}",
+            file=sys.stderr,
+            flush=True,
+        )
         return LOST
     finally:
         ray.kill(process)
@@ -72,7 +77,7 @@ def _follow(process: Any, asked: threading.Event) -> int:
 
     told = False
     while True:
-        glance = ray.get(process.look.remote(), timeout=PATIENCE_S)
+        glance: Any = ray.get(process.look.remote(), timeout=PATIENCE_S)
         for of_stderr, line in glance.lines:
             print(line, file=sys.stderr if of_stderr else sys.stdout)
         sys.stdout.flush()
