@@ -74,8 +74,8 @@ def connect(address: str) -> None:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (RayError, ConnectionError, OSError, RuntimeError, ValueError) as error:
         raise Unavailable(
-            f"jobs.ray_address needs the address of a Ray cluster, but {address} is none: {reason(error)}; start Ray on this"
-            " machine with `ray start`"
+            f"jobs.ray_address needs the address of a Ray cluster, but {address} is none: {reason(error)}; start Ray on"
+            " this machine with `ray start`"
         ) from error
     finally:
         if threading.current_thread() is threading.main_thread():
