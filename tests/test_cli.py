@@ -411,7 +411,7 @@ def test_the_tasks_tell_which_are_in_the_bank(run, two_banks):
     assert "not in the bank" in lines["thief"]
 
 
-@pytest.mark.parametrize("format", ["table", "md", "json", "html"])
+@pytest.mark.parametrize("format", ["table", "md", "json", "csv", "html"])
 def test_the_forgetting_report_comes_in_every_format(run, two_banks, format):
     written = run("report", "forgetting", "--format", format)
     assert written.code == 0
@@ -421,6 +421,16 @@ def test_the_forgetting_report_comes_in_every_format(run, two_banks, format):
     if format != "table":
         assert run("report", "forgetting", "--format", format, "--output", "out/report").code == 0
         assert (two_banks / "out" / "report").stat().st_size > 100
+
+
+@pytest.mark.parametrize("format", ["table", "md", "json", "html"])
+def test_the_report_of_a_refused_job_says_whom_it_would_have_hurt(run, two_banks, format):
+    refused = next(line.split()[0] for line in run("jobs", "list").out.splitlines() if "rejected" in line)
+    written = run("report", "job", refused, "--format", format)
+    assert written.code == 0
+    assert "Refused by the gate" in written.out
+    assert "thief" in written.out
+    assert run("report", "job", 99).code == 2
 
 
 def test_a_report_over_some_versions_leaves_the_others_out(run, two_banks):

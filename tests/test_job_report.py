@@ -8,10 +8,12 @@ import pytest
 from evaluation_values import START, a_job, evaluation, outcomes, sequence, task_evaluation
 
 from stream_ad.adapters.report_files import ReportFolder
+from stream_ad.app import App
+from stream_ad.config import load_settings
 from stream_ad.domain.decision import GATE, OVERRIDE, Breach, GateDecision, Judgement, Override, Rule
 from stream_ad.domain.evaluation import Half
 from stream_ad.domain.job import JobKind, JobState
-from stream_ad.domain.task import TaskId
+from stream_ad.domain.task import Task, TaskId
 from stream_ad.evaluation.job_report import job_report, to_html, to_json, to_markdown
 from stream_ad.evaluation.refusals import changes_between
 
@@ -122,3 +124,54 @@ def test_a_report_that_is_written_again_takes_the_place_of_the_old_one(tmp_path)
     (written,) = folder.write({"forgetting.html": "new"})
     assert written.read_text() == "new"
     assert [path.name for path in tmp_path.iterdir()] == ["forgetting.html"]
+
+
+# --- written by itself ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def app(tmp_path):
+    (tmp_path / "config.yaml").write_text("backbone: {id: tiny}\n")
+    with App(load_settings(tmp_path / "config.yaml")) as app:
+        app.make_database()
+        yield app
+
+
+def names(app):
+    folder = app.settings.reports_dir
+    return sorted(path.name.partition("-")[0] for path in folder.iterdir()) if folder.is_dir() else []
+
+
+def end(app, state):
+    task = Task(id=TaskId("nut"), class_name="nut")
+    job = app.database.tasks.add(task, JobKind.ADAPT, {"images": "nowhere"}, app.clock.now())
+    app.database.jobs.claim("a worker", "cpu", 60.0, app.clock.now())
+    app.database.jobs.finish(job.id, "a worker", state, "nut: too much", app.clock.now())
+    return job.id
+
+
+def test_after_a_job_its_report_and_the_whole_one_are_written_without_the_backbone(app):
+    written = app.write_report(end(app, JobState.REJECTED))
+    assert names(app) == ["forgetting", "forgetting.html", "job"]
+    assert {path.parent for path in written} == {app.settings.reports_dir}
+    assert "Refused by the gate" in (app.settings.reports_dir / "job-1.html").read_text()
+    assert "backbone" not in app.__dict__
+
+
+def test_on_schedule_the_whole_report_alone_is_written(app):
+    app.write_report()
+    assert names(app) == ["forgetting", "forgetting.html"]
+
+
+def test_a_job_that_failed_or_a_setting_that_says_so_writes_nothing(app, monkeypatch):
+    assert app.write_report(end(app, JobState.FAILED)) == []
+    monkeypatch.setenv("STREAM_AD_REPORTS__WRITE", "false")
+    with App(load_settings(app.settings.data_dir.parent / "config.yaml")) as silent:
+        assert silent.write_report() == []
+    assert names(app) == []
+
+
+def test_a_report_that_cannot_be_written_is_logged_and_not_raised(app, caplog):
+    app.settings.reports_dir.write_text("a file where the folder should be")
+    assert app.write_report() == []
+    assert "no report was written" in caplog.text

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 from rich.markup import escape
+from typer.core import TyperGroup
 
 from stream_ad.app import App
 from stream_ad.commands.common import (
@@ -28,7 +29,14 @@ from stream_ad.domain.task import Task, TaskId
 from stream_ad.errors import TaskExists
 from stream_ad.services.worker import Worker
 
-tasks = typer.Typer(invoke_without_command=True)
+
+class Group(TyperGroup):
+    """A group whose own function is given the context that its signature names."""
+
+    context_class = typer.Context
+
+
+tasks = typer.Typer(invoke_without_command=True, cls=Group)
 
 #: how long --wait leaves a new job to a worker that runs already, before it does the job itself
 PATIENCE_S = 2.0
@@ -143,7 +151,7 @@ def wait_for(app: App, job: Job) -> Job:
                     told(now.stage or "", round(1000 * now.progress), 1000)
                     waited = 0.0
                 elif waited >= PATIENCE_S:
-                    workers.append(app.worker(watch=watch))
+                    workers.append(app.worker(watch=watch, ended=lambda job, _: app.write_report(job.id)))
                     workers[-1].run(until=ended)
     finally:
         for number, handler in before.items():
