@@ -124,7 +124,7 @@ def test_two_products_that_nobody_named_are_found_named_and_learned(run, tmp_pat
     assert run("init").code == 0
     arrive(inbox, "a", [disc(seed) for seed in range(16)])
     arrive(inbox, "b", [stripes(seed) for seed in range(14)])
-    assert run("serve", "--idle", "1").code == 1  # unknown products are not good
+    assert run("serve", "--idle", "1").out.count("unknown product ") >= 30
     assert "no open proposals; 30 pictures" in run("tasks", "proposals").out
     found = run("discover")
     assert (found.code, "proposed: 1 (16 pictures), 2 (14 pictures)" in found.out) == (0, True)
