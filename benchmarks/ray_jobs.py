@@ -135,11 +135,11 @@ def run(arguments: argparse.Namespace) -> None:
         products = [scratch / "products" / source.name for source in sets]
         weights = arguments.weights.absolute()
         backbone = {"id": f"local-dir:{weights}", "device": "cpu"} if weights.is_dir() else {"id": "tiny"}
+        with cluster_of_two() as cluster:
+            ray = make(scratch / "ray", products, backbone=backbone, address=cluster.address)
+        print(f"ray: {len(ray.entries)} tasks in {ray.seconds:.0f} s, bank {ray.bank[:16]}", flush=True)
         local = make(scratch / "local", products, backbone=backbone, address=None)
         print(f"local: {len(local.entries)} tasks in {local.seconds:.0f} s, bank {local.bank[:16]}", flush=True)
-        cluster = opened.enter_context(cluster_of_two())
-        ray = make(scratch / "ray", products, backbone=backbone, address=cluster.address)
-        print(f"ray: {len(ray.entries)} tasks in {ray.seconds:.0f} s, bank {ray.bank[:16]}", flush=True)
     same = {
         "bank": local.bank == ray.bank,
         "entries": {task: ray.entries.get(task) == sha256 for task, sha256 in local.entries.items()},

@@ -24,7 +24,7 @@ class TwoWorkers:
 
         self._lost = False
         head = {"node_ip_address": "127.0.0.1", "include_dashboard": False}
-        self._cluster: Any = Cluster(initialize_head=True, head_node_args={**self._machine, **head})
+        self._cluster: Any = started(lambda: Cluster(initialize_head=True, head_node_args={**self._machine, **head}))
         self.bring_it_back()
 
     @property
@@ -44,7 +44,7 @@ class TwoWorkers:
 
     def bring_it_back(self) -> None:
         """The second machine, or one like it."""
-        self._second: Any = self._cluster.add_node(**self._machine, num_gpus=1)
+        self._second: Any = started(lambda: self._cluster.add_node(**self._machine, num_gpus=1))
 
     def lose_the_head(self) -> None:
         """What all of the cluster goes through; the machines stay."""
@@ -63,13 +63,24 @@ class TwoWorkers:
         self._cluster.shutdown()
 
 
+def started(start: Callable[[], Any], tries: int = 4) -> Any:
+    """A machine of the cluster. Ray gives it 30 s, which are not enough where much else is at work."""
+    for left in reversed(range(tries)):
+        try:
+            return start()
+        except Exception:  # Ray's own is of no narrower class
+            if not left:
+                raise
+    raise AssertionError
+
+
 @contextmanager
 def cluster_of_two() -> Iterator[TwoWorkers]:
     """A cluster, gone at the end with its files."""
     # short: the name of a socket may have 107 characters
     folder = tempfile.mkdtemp(prefix="ray-")
     os.environ |= {"RAY_TMPDIR": folder, "RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
-    # how long Ray waits for its head; a minute by itself
+    # how long Ray waits for a lost head; a minute by itself
     os.environ |= {"RAY_gcs_rpc_server_reconnect_timeout_s": "20"}
     cluster = TwoWorkers()
     try:
