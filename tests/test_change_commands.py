@@ -49,6 +49,9 @@ def test_from_a_false_alarm_to_a_patched_bank(run, ready, monkeypatch):
     assert "tasks patch disc" in said.out
     again = run("feedback", "folder:inbox/0/0", "--false-alarm")
     assert "said before, as feedback 1 by ada" in again.out + run("feedback", "folder:inbox/0/1", "--false-alarm").out
+    elsewhere = run("feedback", "cam1/b.png", "--wrong-product")
+    assert elsewhere.code == 0, elsewhere.err
+    assert "kept among the pictures of no known product" in elsewhere.out
     listed = run("feedback", "list", "--waiting")
     assert "a sticker" in listed.out
 

@@ -126,7 +126,7 @@ def test_a_picture_of_another_product_joins_those_of_no_known_product(database, 
     said, _ = office(database, tmp_path, pool=pool).say("ok", WRONG, who="ada", reason="")
     assert pool == ["ok"]
     assert said.state is FeedbackState.APPLIED
-    assert "no known product" in said.outcome
+    assert "no known product" in (said.outcome or "")
 
 
 def test_without_discovery_a_wrong_product_is_kept_as_said(database, tmp_path):

@@ -1,8 +1,7 @@
 """`stream-ad feedback ...`: what people say of verdicts."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
-import click
 import typer
 from rich.markup import escape
 from typer.core import TyperGroup
@@ -23,7 +22,7 @@ WhoOption = Annotated[
 class SaysByDefault(TyperGroup):
     """`stream-ad feedback RESULT ...` is `stream-ad feedback say RESULT ...`."""
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if args and args[0] not in (*self.commands, *ctx.help_option_names):
             args = ["say", *args]
         return super().parse_args(ctx, args)

@@ -27,6 +27,7 @@ from stream_ad.commands.common import (
 from stream_ad.domain.job import Job, JobKind, JobState
 from stream_ad.domain.task import Task, TaskId
 from stream_ad.errors import TaskExists
+from stream_ad.services.work import Outcome
 from stream_ad.services.worker import Worker
 
 
@@ -137,6 +138,9 @@ def wait_for(app: App, job: Job) -> Job:
         for worker in workers:
             worker.stop()
 
+    def report(job: Job, outcome: Outcome) -> None:
+        app.write_report(job.id)
+
     def ended() -> bool:
         return not app.database.jobs.get(job.id).state.open
 
@@ -151,7 +155,7 @@ def wait_for(app: App, job: Job) -> Job:
                     told(now.stage or "", round(1000 * now.progress), 1000)
                     waited = 0.0
                 elif waited >= PATIENCE_S:
-                    workers.append(app.worker(watch=watch, ended=lambda job, _: app.write_report(job.id)))
+                    workers.append(app.worker(watch=watch, ended=report))
                     workers[-1].run(until=ended)
     finally:
         for number, handler in before.items():

@@ -11,7 +11,7 @@ from pathlib import PurePath
 
 from stream_ad.domain.bank import BankEntry
 from stream_ad.domain.evaluation import TaskEvaluation
-from stream_ad.domain.images import ImageSet, Subset
+from stream_ad.domain.images import ImageSet, Joined, Subset
 from stream_ad.domain.product import Named
 from stream_ad.services.heldout import check_disjoint
 from stream_ad.services.once_learned import entry_of
@@ -71,10 +71,17 @@ def suspects_remark(entry: BankEntry, normals: ImageSet) -> str:
     """Which training pictures were left out because they look defective, for the person who can look at them."""
     if not entry.suspects:
         return ""
-    while isinstance(normals, Subset):
-        normals = normals.images
-    files = {id: PurePath(file).name for file, id in normals.named_ids.items()} if isinstance(normals, Named) else {}
+    files = _files(normals)
     names = [files.get(id, id[:12]) for id in entry.suspects]
     shown = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
     count = f"{len(names)} training picture{'' if len(names) == 1 else 's'}"
     return f"{count} looked defective and {'was' if len(names) == 1 else 'were'} not learned: {shown}"
+
+
+def _files(images: ImageSet) -> dict[str, str]:
+    """The name of each picture's file, by its id, as far as sets know them."""
+    if isinstance(images, Subset):
+        return _files(images.images)
+    if isinstance(images, Joined):
+        return {id: name for part in images.sets for id, name in _files(part).items()}
+    return {id: PurePath(file).name for file, id in images.named_ids.items()} if isinstance(images, Named) else {}
