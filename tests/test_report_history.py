@@ -137,7 +137,7 @@ def test_on_the_new_pictures_forgetting_counts_again():
     rows = [[0.98], [0.98, 0.95], [0.90, 0.95, 0.97]]
     later = [*sequence(rows, NAMES), evaluation(4, None, [task_evaluation("nut", 0.80)])]
     made = report(with_pictures_of(later, "nut", v3="more", v4="more"))
-    assert made.losses["nut"] == pytest.approx(0.10)
+    assert made.losses[TaskId("nut")] == pytest.approx(0.10)
 
 
 # --- measured again ---------------------------------------------------------------------------------
@@ -160,7 +160,7 @@ def test_figures_that_differ_for_the_same_bank_are_named_with_a_cause():
     fallen = {t: task_evaluation(t, 0.9, judged=evaluations[2].tasks[t].outcomes) for t in evaluations[2].tasks}
     changed = {**evaluations[2].provenance, "threads": "8"}
     made = report([*evaluations, repeat_of(evaluations[2], hours=1, tasks=fallen, provenance=changed)])
-    assert made.again[0].scores["nut"] == (0.98, 0.9)
+    assert made.again[0].scores[TaskId("nut")] == (0.98, 0.9)
     assert made.outcome == Outcome.LOST  # the latest figures count
     assert "figures of the same bank differed: nut from 0.980 to 0.900" in made.paragraph
     assert "perhaps because threads changed" in made.paragraph
