@@ -321,6 +321,7 @@ LEARNED, AT_ONCE = 30, 22
 @pytest.mark.needs_weights
 def test_light_and_focus_that_change_are_seen_on_real_bottles_and_the_same_bottles_are_not():
     from stream_ad.adapters.image_folders import ImageFolder
+    from stream_ad.backbones.cached import CachedBackbone
     from stream_ad.backbones.registry import load_backbone
     from stream_ad.detectors.registry import make_detector
     from stream_ad.domain.bank import MemoryBank
@@ -336,9 +337,8 @@ def test_light_and_focus_that_change_are_seen_on_real_bottles_and_the_same_bottl
         pytest.skip(f"needs real images in {DATASETS}; name their folder by STREAM_AD_DATASETS")
     if not (WEIGHTS / "deit-tiny-clip").is_dir():
         pytest.skip(f"needs deit-tiny-clip in {WEIGHTS}; name its folder by STREAM_AD_WEIGHTS")
-    backbone = load_backbone(
-        f"local-dir:{WEIGHTS / 'deit-tiny-clip'}", image_size=224, weights_dir=WEIGHTS, device="cpu"
-    )
+    plain = load_backbone(f"local-dir:{WEIGHTS / 'deit-tiny-clip'}", image_size=224, weights_dir=WEIGHTS, device="cpu")
+    backbone = CachedBackbone(plain)
     detector = make_detector("patchcore", backbone)
     bottles = ImageFolder(DATASETS / PRODUCT)
     order = np.random.default_rng(0).permutation(len(bottles)).tolist()
@@ -347,7 +347,7 @@ def test_light_and_focus_that_change_are_seen_on_real_bottles_and_the_same_bottl
     for version, (name, normals) in enumerate(learned.items(), start=1):
         task = Task(id=TaskId(name), class_name=name.replace("_", " "))
         bank = bank.with_entry(learn(task, normals, detector, backbone, folds=2, progress=quiet), version)
-    scorer = Scorer(lambda bank: BankModel(backbone.backbone, {"patchcore": detector}, bank), bank)
+    scorer = Scorer(lambda bank: BankModel(plain, {"patchcore": detector}, bank), bank)
 
     def window(rows: Sequence[int], kind: str = "light", severity: int = 0) -> dict[str, list[float]]:
         pictures = [corrupt(bottles[row], kind, severity, seed=1).picture for row in rows]

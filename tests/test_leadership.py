@@ -13,7 +13,8 @@ from storage_kit import NOON, after, database, url  # noqa: F401
 
 from stream_ad.adapters.in_memory import ManualClock
 from stream_ad.adapters.storage import Database
-from stream_ad.domain.duty import Found
+from stream_ad.adapters.tables import LeaseRow
+from stream_ad.domain.duty import Found, Lease
 from stream_ad.errors import LeadershipLost, Unavailable
 from stream_ad.services.leadership import STOPS_AFTER, Leadership
 from tests.scheduler_kit import Leases
@@ -248,7 +249,7 @@ def test_a_leader_that_is_stopped_while_it_writes_keeps_nobody_from_following(re
     hangs, at_it = threading.Event(), threading.Event()
     lease_of = leases._lease_of
 
-    def hang(row: object) -> object:
+    def hang(row: LeaseRow) -> Lease:
         """Between the change and its commit, the row is locked."""
         if threading.current_thread() is stopped:
             at_it.set()

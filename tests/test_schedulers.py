@@ -93,6 +93,8 @@ def test_a_leader_that_hangs_is_followed_and_stands_by_when_it_comes_back(databa
 def test_a_leader_that_is_stopped_gives_the_lease_up(database: Database, url, tmp_path) -> None:
     with scheduler(tmp_path, url, STREAM_AD_SCHEDULER__LEASE_S="600") as first:
         name = becomes_leader(first)
+        while "sweep" not in database.duties.all():
+            assert first.process.poll() is None
         first.process.send_signal(signal.SIGTERM)
         first.hears("STOPPING=1")
         assert first.ends() == (0, "")

@@ -52,7 +52,7 @@ class Schedule:
         every = self.every
         try:
             if every is not None:
-                return IntervalTrigger(seconds=every.total_seconds(), timezone=self.zone)
+                return IntervalTrigger(seconds=int(every.total_seconds()), timezone=self.zone)
             return CronTrigger.from_crontab(self.text, timezone=self.zone)
         except (ValueError, OverflowError) as error:
             raise ConfigError(

@@ -63,8 +63,8 @@ def p_higher(
         raise ValueError(f"needed values in both samples, got {len(new)} and {len(old)} of which strays are left out")
     method = "exact" if len(higher) + len(lower) <= EXACT_UP_TO else "asymp"
     # "less": its distribution function lies below, so its values above
-    found = ks_2samp(higher, lower, alternative="less", method=method)
-    return Signal(float(found.pvalue), float(found.statistic))
+    distance, p = ks_2samp(higher, lower, alternative="less", method=method)
+    return Signal(float(p), float(distance))
 
 
 def signals(
