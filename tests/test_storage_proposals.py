@@ -48,7 +48,7 @@ def test_the_oldest_of_a_camera_make_room_and_those_of_others_stay(database: Dat
     database.kept_images.keep([image(number, camera="quiet") for number in range(2)], bounds)
     needless = database.kept_images.keep([image(number, camera="busy") for number in range(10, 15)], bounds)
     assert kept(database) == [0, 1, 12, 13, 14]
-    assert needless == ["00/10.png", "00/11.png"]
+    assert sorted(needless) == ["00/10.png", "00/11.png"]
 
 
 def test_pictures_without_a_camera_are_bounded_too(database: Database) -> None:
@@ -75,7 +75,7 @@ def test_pictures_of_a_proposal_are_out_of_reach_of_the_pools_bounds(database: D
 
 
 def test_more_pictures_than_a_statement_takes_parameters_leave_at_once(database: Database) -> None:
-    fill(database, 2000)
+    database.kept_images.keep([image(number) for number in range(2000)], PoolBounds(per_camera=5000))
     assert len(database.kept_images.drop([one.id for one in database.kept_images.all()])) == 2000
     assert kept(database) == []
 
@@ -130,7 +130,7 @@ def test_approval_makes_task_and_job_and_empties_the_pool_in_one_step(database: 
         JobState.QUEUED,
         {"images": "/data/bolt"},
     )
-    assert needless == ["00/0.png", "00/1.png", "00/2.png"]
+    assert sorted(needless) == ["00/0.png", "00/1.png", "00/2.png"]
     ended = database.proposals.get(made.id)
     assert (ended.state, ended.task, ended.decided_by, ended.remark) == (
         ProposalState.APPROVED,

@@ -15,6 +15,7 @@ FAR = 1.0  # cosine distance of what has nothing in common
 SAME = 0.02
 COMMON = 0.5  # median cosine distance of two pictures, above which they have little in common
 NEAR_SHARE, STRAY = 0.25, 3.0
+EPSILON = 1e-3  # parts that all look alike have no spread
 INSIDE = 0.95
 SHARE_OF_POOL = 50
 DRAWS, DRAWN = 10, 0.8
@@ -110,7 +111,7 @@ def _grouped(distances: Float[np.ndarray, "n n"], smallest: int) -> list[Int[np.
 def _belongs(distances: Float[np.ndarray, "n n"]) -> Bool[np.ndarray, " n"]:
     """Which members are no strays: pictures too few for a group of their own hang on the nearest large one."""
     reach = np.quantile(distances, NEAR_SHARE, axis=1)
-    return reach <= STRAY * max(float(np.median(reach)), 1e-6)
+    return reach <= STRAY * max(float(np.median(reach)), EPSILON)
 
 
 def _distances(embeddings: Float[np.ndarray, "n joint"]) -> Float[np.ndarray, "n n"]:
