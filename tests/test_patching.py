@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from stream_ad.backbones.views import Views
+from stream_ad.change_parts import shrunk as shrunk_entry
 from stream_ad.detectors.base import Detector, Patchable
 from stream_ad.detectors.calibrated import apply
 from stream_ad.detectors.registry import make_detector
@@ -131,3 +132,14 @@ def test_a_squeezed_entry_keeps_its_patch():
     assert rows_of(small) == rows_of(entry) // 2
     np.testing.assert_array_equal(small.arrays["coreset"][-count:], after.arrays["coreset"][-count:])
     np.testing.assert_array_equal(small.arrays["coreset"][:-count], entry.arrays["coreset"][: rows_of(small) - count])
+
+
+def test_a_squeezed_entry_says_of_unseen_parts_nearly_what_it_said_before():
+    entry = nut("patchcore")
+    small = shrunk_entry({"patchcore": detector("patchcore")}, cached(), entry, 32, DISCS)
+    assert (rows_of(small), small.sha256) == (32, "")
+    good = [disc(seed) for seed in range(70, 86)]
+    before, after = scores(entry, *good), scores(small, *good)
+    assert abs(np.median(after) - np.median(before)) < 1.0  # of scales that a threshold is 1.5 of
+    assert (after > small.threshold).sum() <= (before > entry.threshold).sum() + 2
+    assert (scores(small, disc(90, scratched=True)) > small.threshold).all()
