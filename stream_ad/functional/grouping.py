@@ -97,7 +97,10 @@ def _grouped(distances: Float[np.ndarray, "n n"], smallest: int) -> list[Int[np.
     padded[count:, count:] = SAME
     np.fill_diagonal(padded, 0.0)
     labels = HDBSCAN(
-        min_cluster_size=least, min_samples=min(NEIGHBOURS, least), metric="precomputed", copy=True
+        min_cluster_size=least,
+        min_samples=min(NEIGHBOURS, least),
+        metric="precomputed",
+        copy=True,  # pyright: ignore[reportArgumentType]
     ).fit_predict(padded)
     groups = []
     for label in set(labels[:count].tolist()) - {-1, int(labels[-1])}:
