@@ -17,6 +17,7 @@ from stream_ad.services.worker import Worker
 from tests import adaptation_kit as kit
 
 THIEF = kit.work(evaluate=kit.stealing("thief"))
+SCREW = kit.TaskId("screw")
 REFUSED = "screw: 10 of 20 images now go to another product (10 to thief); at most 1.0% allowed"
 
 
@@ -41,9 +42,10 @@ def override(database: Database, job: Job) -> Job:
 
 def test_a_rejected_job_keeps_which_task_was_hurt_by_how_much(database, rejected):
     judged = Judgement.of_checkpoint(database.jobs.get(rejected.id).checkpoint)
+    assert judged is not None
     [breach] = judged.decision.breaches
     assert (breach.task, breach.rule, breach.amount, breach.allowed) == ("screw", Rule.ROUTING, 10.0, 1.0)
-    assert judged.decision.changes["screw"].taken_by == {"thief": 10}
+    assert judged.decision.changes[SCREW].taken_by == {"thief": 10}
     assert (judged.version, judged.made_from, list(judged.entries)) == (2, 1, ["thief"])
     assert judged.budgets["max_routing_loss"] == 0.01
 
@@ -110,8 +112,8 @@ def test_an_override_covers_no_more_harm_than_was_seen(database, rejected):
     def worse(bank, heldout, progress):
         measured = dict(kit.stealing("thief")(bank, heldout, progress))
         if "thief" in bank.entries:
-            screw = measured["screw"]
-            measured["screw"] = replace(screw, routed={**screw.routed, "image_auroc": 0.6})
+            screw = measured[SCREW]
+            measured[SCREW] = replace(screw, routed={**screw.routed, "image_auroc": 0.6})
         return measured
 
     override(database, rejected)

@@ -23,7 +23,7 @@ from stream_ad.domain.task import Task, TaskId
 SHARED = Path(__file__).parents[2] / "shared"
 DATASETS = Path(os.environ.get("STREAM_AD_DATASETS", SHARED / "datasets"))
 WEIGHTS = Path(os.environ.get("STREAM_AD_WEIGHTS", SHARED / "weights"))
-BOTTLE, TILE, PLATE = "mvtec_bottle", "magnetic_tile", "mpdd_metal_plate"
+BOTTLE, TILE, PLATE = TaskId("mvtec_bottle"), TaskId("magnetic_tile"), TaskId("mpdd_metal_plate")
 LEARNED, HELD = 12, 10
 
 pytestmark = [pytest.mark.needs_datasets, pytest.mark.needs_weights]
@@ -144,10 +144,12 @@ def test_a_job_that_would_take_another_products_pictures_is_refused_and_no_score
 
     assert job.state is JobState.REJECTED
     judged = Judgement.of_checkpoint(job.checkpoint)
+    assert judged is not None
     hurt = [breach for breach in judged.decision.breaches if breach.task == TILE]
     assert Rule.ROUTING in {breach.rule for breach in hurt}
     assert judged.decision.changes[TILE].taken_by.keys() == {PLATE}
     assert judged.decision.changes[BOTTLE].routing_loss == 0
+    assert job.message is not None
     assert f"{TILE}: " in job.message
 
     assert known.database.banks.active_version() == 2

@@ -11,11 +11,11 @@ from stream_ad.domain.evaluation import Half
 from stream_ad.domain.job import Job, JobKind, JobState
 from stream_ad.domain.result import Verdict
 from stream_ad.errors import NoImages
-from stream_ad.services import running
-from stream_ad.services.adaptation import learn_task
 from stream_ad.services.work import Work
 from stream_ad.services.worker import Worker
 from tests import adaptation_kit as kit
+
+SCREW = kit.TaskId("screw")
 
 
 def drain(database: Database, work: Work | None = None) -> None:
@@ -28,6 +28,11 @@ def again(database: Database, work: Work | None = None) -> Job:
     return database.jobs.get(job.id)
 
 
+def said(job: Job) -> str:
+    assert job.message is not None
+    return job.message
+
+
 def learned(database: Database, *names: str) -> None:
     for name in names:
         kit.queue(database, name)
@@ -37,9 +42,9 @@ def learned(database: Database, *names: str) -> None:
 def worn(bank, heldout, progress):
     """As if the pictures of screw's defects were judged OK by now."""
     measured = dict(kit.perfect(bank, heldout, progress))
-    screw = measured["screw"]
+    screw = measured[SCREW]
     outcomes = [replace(o, routed_verdict=Verdict.OK) for o in screw.outcomes]
-    measured["screw"] = replace(screw, outcomes=outcomes, routed={**screw.routed, "image_auroc": 0.5})
+    measured[SCREW] = replace(screw, outcomes=outcomes, routed={**screw.routed, "image_auroc": 0.5})
     return measured
 
 
@@ -60,17 +65,17 @@ def test_what_got_worse_is_named_with_task_and_amount_on_each_half(database):
     learned(database, "screw", "tile")
     job = again(database, kit.work(evaluate=worn))
     assert job.state is JobState.DONE
-    assert "worse than when it was published: screw: image AUROC falls from 0.900 to 0.500" in job.message
-    assert "(regression half)" in job.message
-    assert "(test half)" in job.message
-    assert "tile" not in job.message
+    assert "worse than when it was published: screw: image AUROC falls from 0.900 to 0.500" in said(job)
+    assert "(regression half)" in said(job)
+    assert "(test half)" in said(job)
+    assert "tile" not in said(job)
     assert database.banks.active_version() == 2
 
 
 def test_figures_of_another_program_are_compared_and_the_difference_is_named(database):
     learned(database, "screw")
     job = again(database, kit.work(provenance={"code": "1", "threads": 1}))
-    assert job.message.endswith("measured otherwise than then, which may be why figures differ: code")
+    assert said(job).endswith("measured otherwise than then, which may be why figures differ: code")
 
 
 def test_pictures_that_are_gone_fail_the_job_and_the_others_are_measured_all_the_same(database):
@@ -83,8 +88,8 @@ def test_pictures_that_are_gone_fail_the_job_and_the_others_are_measured_all_the
 
     job = again(database, kit.work(read=gone))
     assert job.state is JobState.FAILED
-    assert "nothing is worse than when it was published (1 tasks). NOT MEASURED: the held-out" in job.message
-    assert "there is no folder /data/screw" in job.message
+    assert "nothing is worse than when it was published (1 tasks). NOT MEASURED: the held-out" in said(job)
+    assert "there is no folder /data/screw" in said(job)
     assert list(database.evaluations.all(Half.REGRESSION)[-1].tasks) == ["tile"]
 
 
@@ -97,7 +102,7 @@ def test_the_single_pictures_of_former_nights_are_forgotten_and_their_figures_ke
     learned(database, "screw")
     jobs = [again(database).id for _ in range(3)]
     for half in Half:
-        kept = [(e.job_id, len(e.tasks["screw"].outcomes), e.tasks["screw"].routed["image_auroc"])
+        kept = [(e.job_id, len(e.tasks[SCREW].outcomes), e.tasks[SCREW].routed["image_auroc"])
                 for e in database.evaluations.all(half)]  # fmt: skip
         assert kept == [(1, 20, 0.9), (jobs[0], 0, 0.9), (jobs[1], 0, 0.9), (jobs[2], 20, 0.9)]
 
@@ -126,9 +131,8 @@ def test_the_next_job_takes_the_figures_of_the_night_with_their_pictures(databas
     assert evaluated == [2, 2]
 
 
-def test_after_a_rollback_a_task_is_judged_by_the_pictures_of_the_version_in_use(database, monkeypatch):
+def test_after_a_rollback_a_task_is_judged_by_the_pictures_of_the_version_in_use(database):
     """Version 2 learned screw again from other pictures; version 1, in use again, is not judged by those."""
-    monkeypatch.setitem(running.CHANGES, JobKind.READAPT, learn_task)
     learned(database, "screw")
     database.tasks.queue(kit.TaskId("screw"), JobKind.READAPT, {"images": "other"}, kit.NOON)
     drain(database)
@@ -137,4 +141,4 @@ def test_after_a_rollback_a_task_is_judged_by_the_pictures_of_the_version_in_use
     job = again(database)
     assert job.message == "bank 1 measured again: nothing is worse than when it was published (1 tasks)"
     last = database.evaluations.all(Half.TEST)[-1]
-    assert last.tasks["screw"].outcomes[0].image_id == "screw-t0"
+    assert last.tasks[SCREW].outcomes[0].image_id == "screw-t0"
