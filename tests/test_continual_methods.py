@@ -9,10 +9,10 @@ import torch
 from stream_ad.backbones.views import Views
 from stream_ad.detectors.registry import make_detector
 from stream_ad.domain.bank import BankEntry
+from stream_ad.domain.images import Joined
 from stream_ad.errors import ConfigError
 from stream_ad.evaluation.continual.budget import rows_of, shrunk, with_arrays
 from stream_ad.evaluation.continual.ladder import Ladder, climbed_down, measure_scales, rungs
-from stream_ad.domain.images import Joined
 from stream_ad.evaluation.continual.measure import to_size
 from stream_ad.evaluation.continual.shared import merge
 from stream_ad.evaluation.continual.test_set import Limited, Prompted
