@@ -32,11 +32,14 @@ import yaml
 
 from stream_ad.adapters.heldout import heldout_files
 from stream_ad.adapters.image_folders import find_pictures
-from stream_ad.app import App
+from stream_ad.adapters.ray_cluster import connect
+from stream_ad.app import App, evaluated_there
 from stream_ad.config import load_settings
 from stream_ad.domain.evaluation import Evaluation, Half
 from stream_ad.domain.job import JobKind
 from stream_ad.domain.task import Task, TaskId
+from stream_ad.job_parts import Common
+from stream_ad.services.heldout import heldout_of
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
@@ -123,6 +126,23 @@ def figures_of(evaluation: Evaluation) -> str:
     return json.dumps(tasks, sort_keys=True, default=str)
 
 
+def measured_there(folder: Path, half: Half, address: str) -> str:
+    """The bank's figures, each task's measured by a process of the cluster and by nobody else."""
+    import ray
+
+    connect(address)
+    with App(load_settings(folder / "config.yaml")) as app:
+        bank = app.database.banks.load()
+        newest = app.database.evaluations.all(half)[-1]
+        common = Common(app.settings, bank.version, [entry.sha256 for entry in bank], app.provenance())
+        remote = ray.remote(evaluated_there)
+        found = {}
+        for task in bank.entries:
+            images = heldout_of(task, app.storage, app.work())
+            found[task] = ray.get(remote.remote(common, (task, getattr(images, half.value))))
+        return figures_of(dataclasses.replace(newest, tasks=found))
+
+
 def run(arguments: argparse.Namespace) -> None:
     """Both, and the comparison."""
     from tests.ray_kit import cluster_of_two
@@ -137,6 +157,7 @@ def run(arguments: argparse.Namespace) -> None:
         backbone = {"id": f"local-dir:{weights}", "device": "cpu"} if weights.is_dir() else {"id": "tiny"}
         with cluster_of_two() as cluster:
             ray = make(scratch / "ray", products, backbone=backbone, address=cluster.address)
+            there = {half.value: measured_there(scratch / "ray", half, cluster.address) for half in Half}
         print(f"ray: {len(ray.entries)} tasks in {ray.seconds:.0f} s, bank {ray.bank[:16]}", flush=True)
         local = make(scratch / "local", products, backbone=backbone, address=None)
         print(f"local: {len(local.entries)} tasks in {local.seconds:.0f} s, bank {local.bank[:16]}", flush=True)
@@ -144,6 +165,7 @@ def run(arguments: argparse.Namespace) -> None:
         "bank": local.bank == ray.bank,
         "entries": {task: ray.entries.get(task) == sha256 for task, sha256 in local.entries.items()},
         "figures": {half: ray.figures[half] == text for half, text in local.figures.items()},
+        "figures of processes of the cluster": {half: there[half] == text for half, text in local.figures.items()},
     }
     report = {
         "products": [product.name for product in products],
@@ -159,7 +181,7 @@ def run(arguments: argparse.Namespace) -> None:
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "ray-jobs.json").write_text(json.dumps(report, indent=2) + "\n")
     (RESULTS / "ray-jobs.md").write_text(_markdown(report, local, ray))
-    if not (same["bank"] and all(same["entries"].values()) and all(same["figures"].values())):
+    if not (same.pop("bank") and all(all(each.values()) for each in same.values())):
         raise SystemExit("error: the two banks, or their figures, are not the same")
 
 
@@ -177,6 +199,7 @@ def _markdown(report: dict[str, Any], local: Made, ray: Made) -> str:
     shared = [found for line in ray.told if (found := ELSEWHERE.search(line))]
     pictures, cores = report["pictures"]["train"], os.cpu_count()
     halves = report["same"]["figures"].items()
+    measured = report["same"]["figures of processes of the cluster"].items()
     return "\n".join(
         [
             "# The same jobs here and on a Ray cluster",
@@ -190,6 +213,7 @@ def _markdown(report: dict[str, Any], local: Made, ray: Made) -> str:
             "",
             f"- bank `{local.bank[:16]}` here, `{ray.bank[:16]}` on the cluster: {yes[report['same']['bank']]}",
             *(f"- figures of every picture, {half} half: {yes[equal]}" for half, equal in halves),
+            *(f"- measured by a process of the cluster, {half} half: {yes[equal]}" for half, equal in measured),
             f"- jobs here: {local.states}, {local.attempts} attempts; there: {ray.states}, {ray.attempts} attempts",
             f"- {sum(int(found[1]) for found in shared)} of {sum(int(found[2]) for found in shared)} evaluations of a"
             " task were left to a process of the cluster by the job that needed them",

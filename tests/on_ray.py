@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.ray_jobs import measured_there
 from stream_ad.adapters.clock import SystemClock
 from stream_ad.adapters.ray_cluster import Share
 from stream_ad.adapters.ray_executor import ray_executor
@@ -21,7 +22,7 @@ from stream_ad.services.placing import Placing
 from stream_ad.services.worker import Worker
 from tests import adaptation_kit as kit
 from tests.ray_kit import TwoWorkers, cluster_of_two, processes_of_jobs, squared_there, until
-from tests.ray_products import NAMES, learned, measured_there, rendered
+from tests.ray_products import NAMES, learned, rendered
 from tests.test_placing import directory_of, working
 
 LINES: list[str] = []
