@@ -5,12 +5,14 @@ from dataclasses import replace
 
 import pytest
 from storage_kit import database, url  # noqa: F401
+from test_changes import hiding, say
 from test_cli import place, ready, run, two_banks  # noqa: F401
 
 from stream_ad.adapters.storage import Database
 from stream_ad.domain.decision import Judgement, Override, Rule
 from stream_ad.domain.evaluation import Half
-from stream_ad.domain.job import Job, JobState
+from stream_ad.domain.feedback import FeedbackState
+from stream_ad.domain.job import Job, JobKind, JobState
 from stream_ad.errors import JobError, TooFewImages
 from stream_ad.services.work import Work
 from stream_ad.services.worker import Worker
@@ -167,6 +169,23 @@ def test_an_override_survives_an_attempt_that_died(database, rejected):
     assert database.jobs.release(job.id, "dead", kit.NOON, how="killed by signal 9").state is JobState.QUEUED
     drain(database, THIEF)
     assert database.jobs.get(rejected.id).state is JobState.PUBLISHED
+
+
+def test_a_patch_that_hides_a_defect_can_be_taken_on_and_its_feedback_is_applied_then(database):
+    kit.queue(database, "screw")
+    drain(database)
+    said = say(database, 7)
+    job = database.tasks.queue(SCREW, JobKind.PATCH, {}, kit.NOON, feedback=[said.id])
+    drain(database, kit.work(evaluate=hiding))
+    judged = Judgement.of_checkpoint(database.jobs.get(job.id).checkpoint)
+    assert judged is not None
+    assert [breach.rule for breach in judged.decision.breaches] == [Rule.HIDDEN]
+    assert database.feedback.get(said.id).state is FeedbackState.REFUSED
+    override(database, job)
+    drain(database, kit.work(evaluate=hiding))
+    assert database.jobs.get(job.id).state is JobState.PUBLISHED
+    assert database.feedback.get(said.id).state is FeedbackState.APPLIED
+    assert database.banks.load().entry("screw").patches == (said.sha256,)
 
 
 # --- after a rollback -----------------------------------------------------------------------------
