@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from tests.test_cli import Ran, paint, place, ready, run  # noqa: F401
@@ -25,6 +26,7 @@ def queued(ran: Ran) -> None:
     assert "is queued" in ran.out
 
 
+@pytest.mark.timeout(900)
 def test_from_a_false_alarm_to_a_patched_bank(run, ready, monkeypatch):
     # at 96 px as the pictures are, with rows enough for a patch to be a part of them
     monkeypatch.setenv("STREAM_AD_BACKBONE__IMAGE_SIZE", "96")
