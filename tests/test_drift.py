@@ -16,13 +16,14 @@ from storage_kit import NOON, after, database, queue, url  # noqa: F401
 from stream_ad.adapters.in_memory import ManualClock
 from stream_ad.adapters.storage import Database
 from stream_ad.adapters.tables import ProposalRow
+from stream_ad.domain.bank import conformal_rank
 from stream_ad.domain.job import JobKind
 from stream_ad.domain.proposal import ProposalState
 from stream_ad.domain.result import Verdict
 from stream_ad.domain.task import TaskId
 from stream_ad.errors import LeadershipLost
-from stream_ad.functional.drift import SIGNALS, level, p_higher, signals
-from stream_ad.services.drift import DriftOptions, DriftWatch
+from stream_ad.functional.drift import SIGNALS, Promise, level, p_higher, p_more_alarms, signals
+from stream_ad.services.drift import DriftOptions, DriftWatch, promise_of
 from tests import storage_kit
 
 WINDOW = 60
@@ -30,6 +31,21 @@ OPTIONS = DriftOptions(window=WINDOW)
 
 
 # --- the statistics -----------------------------------------------------------------------------------
+
+
+def promised_by(scores: np.ndarray) -> Promise:
+    """The threshold for one false alarm in twenty."""
+    rank = conformal_rank(len(scores), 0.05)
+    return Promise(float(np.sort(scores)[rank - 1]), rank, len(scores))
+
+
+def test_alarms_as_many_as_promised_and_so_many_defective_parts_are_no_news():
+    promise = Promise(threshold=1.0, rank=95, n=99)  # five in a hundred
+    told = [0.0] * 170 + [2.0] * 30
+    assert p_more_alarms(told, promise, strays=0.1).p > 0.3
+    assert p_more_alarms(told, promise).p < 0.01
+    assert p_more_alarms([0.0] * 100 + [2.0] * 100, promise, strays=0.1).p < 1e-6
+    assert p_more_alarms([0.0] * 200, promise).p == 1.0
 
 
 def test_what_lies_higher_is_seen_and_what_lies_lower_is_not():
@@ -62,7 +78,7 @@ def test_tasks_that_stay_as_they_are_are_proposed_no_oftener_than_promised():
     promised, tasks, windows = 0.2, 60, 8
     cried = 0
     for _ in range(tasks):
-        calibration = rng.lognormal(sigma=1.0, size=40)
+        promise = promised_by(rng.lognormal(sigma=1.0, size=40))
         first = None
         seen = False
         for number in range(1, windows + 1):
@@ -71,7 +87,7 @@ def test_tasks_that_stay_as_they_are_are_proposed_no_oftener_than_promised():
             bad = rng.random(WINDOW) < 0.04
             scores[bad], margins[bad] = 50.0, 0.0
             window = {"scores": scores.tolist(), "margins": margins.tolist()}
-            found = signals(window, first, calibration, strays=0.1)
+            found = signals(window, first, promise, strays=0.1)
             seen |= any(signal.p <= level(number, promised) for signal in found.values())
             first = first or window
         cried += seen
@@ -82,18 +98,18 @@ def test_tasks_that_stay_as_they_are_are_proposed_no_oftener_than_promised():
 @pytest.mark.parametrize("sign", [1, -1])
 def test_a_shift_of_one_spread_is_seen_in_the_next_window(sign):
     rng = np.random.default_rng(3)
-    calibration = rng.normal(size=100)
+    promise = promised_by(rng.normal(size=100))
     first = {"scores": rng.normal(size=200).tolist(), "margins": rng.normal(size=200).tolist()}
     window = {"scores": rng.normal(sign, size=200).tolist(), "margins": rng.normal(size=200).tolist()}
-    found = signals(window, first, calibration, strays=0.1)
+    found = signals(window, first, promise, strays=0.1)
     seen = {name for name, signal in found.items() if signal.p <= level(2, 0.01)}
-    assert seen == ({"scores above calibration", "scores rise"} if sign > 0 else {"scores fall"})
+    assert seen == ({"alarms above promise", "scores rise"} if sign > 0 else {"scores fall"})
 
 
 def test_values_that_were_not_measured_are_refused():
     with pytest.raises(ValueError, match="NaN"):
         p_higher(np.array([1.0, np.nan]), np.array([1.0]))
-    assert signals({"scores": [1.0] * 5, "margins": []}, None, np.ones(40), strays=0.1) == {}
+    assert signals({"scores": [1.0] * 5, "margins": []}, None, promised_by(np.ones(40)), strays=0.1) == {}
 
 
 # --- a task's results ---------------------------------------------------------------------------------
@@ -182,7 +198,8 @@ def test_a_task_whose_scores_rise_is_proposed_once_with_the_reason(database: Dat
     assert line.look() == {"windows": 1, "drifting": 1, "proposed": 0}
     (proposal,) = line.proposals()
     assert (proposal.task_id, proposal.state, proposal.size) == ("nut", ProposalState.OPEN, WINDOW)
-    assert "scores lie above those of the pictures it was calibrated with" in proposal.reason
+    assert "more alarms than calibration promised" in proposal.reason
+    assert "scores are higher than at first" in proposal.reason
     assert "in 2 windows in a row" in proposal.reason
     assert proposal.details["results"] == WINDOW
     assert proposal.details["median score"] > 1
@@ -240,7 +257,7 @@ def test_what_a_person_rejected_is_how_it_looks_from_then_on(database: Database)
     first, second = line.proposals()
     assert first.state is ProposalState.REJECTED
     assert "higher than at first" in second.reason
-    assert "calibrated" not in second.reason
+    assert "promised" not in second.reason
 
 
 def test_while_a_job_of_the_task_is_open_nothing_is_proposed(database: Database) -> None:
@@ -314,7 +331,7 @@ SHARED = Path(__file__).parents[2] / "shared"
 DATASETS = Path(os.environ.get("STREAM_AD_DATASETS", SHARED / "datasets"))
 WEIGHTS = Path(os.environ.get("STREAM_AD_WEIGHTS", SHARED / "weights"))
 PRODUCT, OTHER = "mvtec_bottle", "magnetic_tile"
-LEARNED, AT_ONCE = 30, 22
+LEARNED, AT_ONCE = 40, 28
 
 
 @pytest.mark.needs_datasets
@@ -360,13 +377,14 @@ def test_light_and_focus_that_change_are_seen_on_real_bottles_and_the_same_bottl
 
     rest = order[LEARNED:]
     first = window(rest[:AT_ONCE])
-    calibration = bank.entries[TaskId(PRODUCT)].calibration.scores
+    promise = promise_of(bank.entries[TaskId(PRODUCT)])
 
     def seen(now: dict[str, list[float]]) -> set[str]:
-        found = signals(now, first, calibration, strays=0.1)
+        found = signals(now, first, promise, strays=0.1)
         return {name for name, signal in found.items() if signal.p <= level(2, 0.01)}
 
     later = rest[AT_ONCE : 2 * AT_ONCE]
     assert seen(window(later)) == set()
-    assert "scores above calibration" in seen(window(later, "light", 4))
-    assert {"scores above calibration", "margins fall"} <= seen(window(later, "blur", 2))
+    assert "margins fall" in seen(window(later, "light", 5))
+    assert "margins fall" in seen(window(later, "blur", 2))
+    assert {"alarms above promise", "scores rise"} <= seen(window(later, "blur", 3))

@@ -511,7 +511,7 @@ class DriftRow(Base):
     streaks: Mapped[dict[str, Any]]
     #: what the latest window gave
     latest: Mapped[dict[str, Any]]
-    #: whether scores are compared with the calibration; not after a person said that they may differ
+    #: whether alarms are compared with what calibration promised; not after a person said that they may differ
     calibrated: Mapped[bool]
     updated_at: Mapped[datetime]
 

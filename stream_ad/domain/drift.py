@@ -25,7 +25,7 @@ class DriftState:
     streaks: Mapping[str, int] = field(default_factory=dict)
     #: what the latest window gave: for people
     latest: Mapping[str, Any] = field(default_factory=dict)
-    #: whether scores are compared with the calibration
+    #: whether alarms are compared with what calibration promised
     calibrated: bool = True
     updated_at: datetime
 

@@ -1,8 +1,8 @@
 """Watches whether a task's results still look as they did, and proposes to adapt it again when they do not.
 
-Scores are compared with the task's calibration, scores and margins with the first window of results that its entry
-gave. A margin tells how the features of the whole picture lie among the products. What is NG counts like any score,
-up to the share of defective parts that settings allow; unknown products are left to discovery.
+Alarms are compared with what the task's calibration promised, scores and margins with the first window of results that
+its entry gave. A margin tells how the features of the whole picture lie among the products. A share of defective parts,
+as settings allow, is no drift; unknown products are left to discovery.
 """
 
 import logging
@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from stream_ad.domain.bank import BankEntry
+from stream_ad.domain.bank import BankEntry, conformal_rank
 from stream_ad.domain.drift import DriftRepository, DriftState, Window
 from stream_ad.domain.duty import Found
 from stream_ad.domain.ports import Clock, EntryStore
 from stream_ad.domain.proposal import ProposalState
 from stream_ad.domain.task import TaskId
-from stream_ad.functional.drift import level, signals
+from stream_ad.functional.drift import Promise, level, signals
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ class DriftWatch:
         found = signals(
             values,
             state.first or None,
-            entry.calibration.scores if state.calibrated else None,
+            promise_of(entry) if state.calibrated else None,
             strays=self._options.defective,
         )
         bound = level(number, self._options.error_rate)
@@ -140,6 +140,12 @@ class DriftWatch:
         return made
 
 
+def promise_of(entry: BankEntry) -> Promise:
+    """What the entry's threshold promises."""
+    n = len(entry.calibration.scores)
+    return Promise(entry.threshold, min(conformal_rank(n, entry.task.false_alarm_rate), n), n)
+
+
 def drifted(state: DriftState, windows_in_a_row: int) -> dict[str, int]:
     """The signals that lasted long enough, with how many windows; empty: it looks as it did."""
     return {name: streak for name, streak in state.streaks.items() if streak >= windows_in_a_row}
@@ -148,7 +154,7 @@ def drifted(state: DriftState, windows_in_a_row: int) -> dict[str, int]:
 def sentence(state: DriftState, seen: dict[str, int]) -> str:
     """Why, for whoever decides."""
     words = {
-        "scores above calibration": "scores lie above those of the pictures it was calibrated with",
+        "alarms above promise": "more alarms than calibration promised",
         "scores rise": "scores are higher than at first",
         "scores fall": "scores are lower than at first",
         "margins rise": "pictures lie farther from other products than at first",
