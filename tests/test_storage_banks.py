@@ -53,6 +53,7 @@ def test_an_untouched_entry_is_the_same_in_the_next_version(database: Database) 
 
 
 def attempt(database: Database, job: Job, **changes: Any) -> None:
+    assert job.task is not None
     bank = database.banks.load().with_entry(database.entries.put(entry(job.task)), changes.pop("version", 1))
     arguments = {"parent": 0, "job": job, "worker": "w1", "evaluations": [], "message": "", "at": NOON} | changes
     database.banks.publish(bank, **arguments)
