@@ -212,6 +212,25 @@ def test_learning_again_tells_which_missed_defects_are_found_now(database):
     assert database.feedback.get(second.id).state is FeedbackState.QUARANTINED
 
 
+def test_a_missed_defect_that_another_attempt_found_and_this_one_does_not_waits_on(database):
+    missed = say(database, 7, FeedbackKind.MISSED)
+    found = [True]
+
+    def judge(bank, pictures):
+        return [kit.inspection(bank.entry("screw"), 2.0 if bank.version > 2 and found[0] else 0.2) for _ in pictures]
+
+    def gone(bank, heldout, progress):
+        raise DataError("the share is away")
+
+    job = do(database, JobKind.READAPT, payload={"images": "screw"}, work=kit.work(judge=judge, evaluate=gone))
+    assert (job.state, database.feedback.get(missed.id).job_id) == (JobState.FAILED, job.id)
+    found[0] = False
+    database.jobs.requeue(job.id, kit.NOON)
+    drain(database, kit.work(judge=judge))
+    assert database.jobs.get(job.id).state is JobState.PUBLISHED
+    assert database.feedback.get(missed.id).state is FeedbackState.QUARANTINED
+
+
 def test_a_missed_defect_is_not_learned_as_a_good_part(database):
     say(database, 7, FeedbackKind.MISSED, sha256="screw-n3")
     job = do(database, JobKind.READAPT, payload={"images": "screw"})

@@ -126,6 +126,20 @@ def test_a_mistake_is_withdrawn_until_a_job_followed(database: Database) -> None
         database.feedback.withdraw(said.id, who="ada", reason="again", at=NOON)
 
 
+def test_what_was_withdrawn_is_taken_by_no_job(database: Database) -> None:
+    """Somebody withdraws a mark while another looks at the list, or while a job looks at the picture."""
+    said, missed = say(database), say(database, 1, FeedbackKind.MISSED)
+    for one in (said, missed):
+        database.feedback.withdraw(one.id, who="ada", reason="a real defect", at=NOON)
+    job = patching(database, said)
+    assert database.feedback.of_job(job) == []
+    database.feedback.take(job, {missed.id: "score 0.2 -> 3.1"})
+    end_published(database, job)
+    for one in (said, missed):
+        now = database.feedback.get(one.id)
+        assert (now.state, now.outcome) == (FeedbackState.REFUSED, "withdrawn by ada: a real defect")
+
+
 def test_feedback_is_found_by_task_kind_state_and_picture(database: Database) -> None:
     first, second = say(database), say(database, 1, FeedbackKind.MISSED, task=TaskId("tile"))
     database.feedback.settle(FeedbackState.REFUSED, {second.id: "held out"})

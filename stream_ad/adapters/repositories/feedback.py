@@ -104,8 +104,10 @@ class SqlFeedbackRepository:
     def take(self, job_id: int, outcomes: Mapping[int, str]) -> None:
         with self._transactions.write() as session:
             for feedback_id, outcome in outcomes.items():
-                row = _row(session, feedback_id)
-                row.job_id, row.outcome = job_id, outcome
+                row = _row(session, feedback_id, lock=True)
+                # what was withdrawn while the job looked at it stays so
+                if row.state is FeedbackState.QUARANTINED or row.job_id == job_id:
+                    row.job_id, row.outcome = job_id, outcome
 
     def settle(self, state: FeedbackState, outcomes: Mapping[int, str]) -> None:
         with self._transactions.write() as session:

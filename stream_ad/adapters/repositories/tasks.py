@@ -12,6 +12,7 @@ from stream_ad.adapters.database import Transactions
 from stream_ad.adapters.repositories.jobs import MAX_ATTEMPTS, job_of, queued
 from stream_ad.adapters.tables import ActiveBankRow, BankEntryRow, FeedbackRow, JobRow, TaskRow
 from stream_ad.domain.bank import MemoryBank
+from stream_ad.domain.feedback import FeedbackState
 from stream_ad.domain.job import Job, JobKind
 from stream_ad.domain.task import Task, TaskId
 from stream_ad.errors import JobError, TaskExists, UnknownTask
@@ -44,7 +45,8 @@ class SqlTaskRepository:
             if feedback:
                 session.execute(
                     update(FeedbackRow)
-                    .where(FeedbackRow.id.in_(feedback))
+                    # what was withdrawn since it was looked at is not taken along
+                    .where(FeedbackRow.id.in_(feedback), FeedbackRow.state == FeedbackState.QUARANTINED)
                     .values(job_id=row.id)
                     .execution_options(synchronize_session=False)
                 )

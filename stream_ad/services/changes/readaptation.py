@@ -92,5 +92,8 @@ def _about_missed(missed: Marked, active: MemoryBank, candidate: MemoryBank, des
         return []
     found = {number: sentence for number, (ok, sentence) in became.items() if not ok}
     desk.storage.feedback.take(desk.job.id, found)
+    # what an earlier attempt found, with other pictures, and this one does not
+    lost = {one.id: became[one.id][1] for one in missed.said if one.job_id == desk.job.id and one.id not in found}
+    desk.storage.feedback.settle(FeedbackState.QUARANTINED, lost)
     still = [sentence for ok, sentence in became.values() if ok]
     return [f"of {len(became)} missed defects {len(found)} are found now", *still]
