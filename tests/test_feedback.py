@@ -129,6 +129,19 @@ def test_a_picture_of_another_product_joins_those_of_no_known_product(database, 
     assert "no known product" in (said.outcome or "")
 
 
+def test_said_again_a_picture_joins_the_pool_that_was_away_the_first_time(database, tmp_path):
+    def away(result, data, picture):
+        raise Unavailable("the database is away")
+
+    with pytest.raises(Unavailable):
+        office(database, tmp_path, pool=away).say("ok", WRONG, who="ada", reason="")
+    pool = Pool()
+    for _ in range(2):
+        said, new = office(database, tmp_path, pool=pool).say("ok", WRONG, who="ada", reason="")
+        assert (said.state, new) == (FeedbackState.APPLIED, False)
+    assert pool == ["ok"]
+
+
 def test_without_discovery_a_wrong_product_is_kept_as_said(database, tmp_path):
     said, _ = office(database, tmp_path).say("ok", WRONG, who="ada", reason="")
     assert said.state is FeedbackState.QUARANTINED

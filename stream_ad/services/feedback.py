@@ -65,6 +65,14 @@ class FeedbackOffice:
         result = self._result(name)
         place = result.topic, result.partition, result.offset
         if (before := self.feedback.at(place, kind)) is not None:
+            if (
+                kind is FeedbackKind.WRONG_PRODUCT
+                and before.state is FeedbackState.QUARANTINED
+                and self.pool is not None
+            ):
+                # it was taken down, and then the pool was away
+                data = self.pictures.get(before.path)
+                before = self._join_pool(before, result, data, self.look(data)[0])
             return Said(before, new=False)
         _check(result, kind)
         data = self.fetch(result)
@@ -81,12 +89,16 @@ class FeedbackOffice:
             sha256=sha256,
             at=self.clock.now(),
         )
-        if kind is FeedbackKind.WRONG_PRODUCT and self.pool is not None:
-            self.pool(result, data, picture)
-            outcome = "kept among the pictures of no known product, of which new ones are proposed"
-            self.feedback.settle(FeedbackState.APPLIED, {said.id: outcome})
-            said = self.feedback.get(said.id)
-        return Said(said, new=True)
+        return Said(self._join_pool(said, result, data, picture), new=True)
+
+    def _join_pool(self, said: Feedback, result: InspectionResult, data: bytes, picture: Picture) -> Feedback:
+        """A picture of another product joins those of no known product, where these are kept. Twice is once."""
+        if self.pool is None or said.kind is not FeedbackKind.WRONG_PRODUCT:
+            return said
+        self.pool(result, data, picture)
+        outcome = "kept among the pictures of no known product, of which new ones are proposed"
+        self.feedback.settle(FeedbackState.APPLIED, {said.id: outcome})
+        return self.feedback.get(said.id)
 
     def _result(self, name: str) -> InspectionResult:
         found = self.feedback.results(name)
