@@ -123,12 +123,16 @@ def test_a_failed_job_can_run_again_from_the_start(database: Database) -> None:
     assert claim(database, "w2", after(3)).id == job.id
 
 
-def test_open_and_published_jobs_are_not_queued_again(database: Database) -> None:
+def test_open_and_successful_jobs_are_not_queued_again(database: Database) -> None:
     publish(database)
     with pytest.raises(JobError, match="is published"):
         database.jobs.requeue(1, NOON)
     job = queue(database, "tile")
     with pytest.raises(JobError, match="is queued"):
+        database.jobs.requeue(job.id, NOON)
+    claim(database)
+    database.jobs.finish(job.id, "w1", JobState.DONE, "nothing to patch", NOON)
+    with pytest.raises(JobError, match="is done; only a failed, rejected or cancelled job"):
         database.jobs.requeue(job.id, NOON)
 
 

@@ -23,6 +23,8 @@ from stream_ad.errors import JobError
 MAX_ATTEMPTS = 3
 #: of a job's log, characters
 MAX_LOG = 40_000
+#: how a job ended that may run again
+AGAIN = (JobState.FAILED, JobState.REJECTED, JobState.CANCELLED)
 #: what of a job ends with its lease
 RELEASED: Mapping[str, Any] = {"lease_until": None, "cancel_requested": False}
 #: what of a job ends with an attempt
@@ -178,7 +180,7 @@ class SqlJobRepository:
     def requeue(self, job_id: int, at: datetime) -> Job:
         with self._transactions.write() as session:
             row = _row(session, job_id)
-            if row.state.open or row.state is JobState.PUBLISHED:
+            if row.state not in AGAIN:
                 raise JobError(f"job {job_id} is {row.state}; only a failed, rejected or cancelled job can run again")
             # who overrode the gate did so for that run; another retry is judged like any job
             row.checkpoint = {name: value for name, value in (row.checkpoint or {}).items() if name != OVERRIDE}
