@@ -17,7 +17,7 @@ a reference do not break this, because it is a sum of probabilities (Bonferroni)
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float64
@@ -68,8 +68,8 @@ def p_higher(
         raise ValueError(f"needed values in both samples, got {len(new)} and {len(old)} of which strays are left out")
     method = "exact" if len(higher) + len(lower) <= EXACT_UP_TO else "asymp"
     # "less": its distribution function lies below, so its values above
-    distance, p = ks_2samp(higher, lower, alternative="less", method=method)
-    return Signal(float(p), float(distance))
+    found: Any = ks_2samp(higher, lower, alternative="less", method=method)
+    return Signal(float(found.pvalue), float(found.statistic))
 
 
 class Promise(NamedTuple):
