@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from stream_ad.adapters.decode import decode, pixel_sha256
+from stream_ad.adapters.durable import sync_directory
 from stream_ad.domain.images import Picture
 from stream_ad.domain.proposal import KeptImage
 from stream_ad.errors import DataError, UndecodableImage
@@ -79,7 +80,9 @@ class KeptPictures:
             self._check(image)
             if not (target / name).exists():
                 _copy(self._folder / image.path, target / name)
-        _sync(target)
+            _sync(target / name)  # also one that an approval left behind which died before it did
+        for made in (target, self._tasks):
+            sync_directory(made)
         return str(target)
 
     def sweep(self, known: set[str], *, before: datetime) -> int:
@@ -160,8 +163,8 @@ def _copy(source: Path, target: Path) -> None:
     except OSError:  # another disk, or one without links
         unfinished = target.with_name(f".{target.name}.unfinished")
         shutil.copyfile(source, unfinished)
+        _sync(unfinished)  # before it has its name: who finds that takes it for whole
         unfinished.replace(target)
-    _sync(target)
 
 
 def _sync(path: Path) -> None:
