@@ -138,6 +138,23 @@ def test_a_full_disk_costs_pictures_and_no_verdict(kept: Kept) -> None:
     assert (kept.keeper.kept, kept.keeper.left) == (0, 2)
 
 
+def test_a_system_without_threads_to_spare_costs_no_verdict(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+
+    def refused(thread: threading.Thread) -> None:
+        if thread.name == "keep":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", refused)
+        kept.run(STRANGE)
+    kept.run(STRANGE)
+    kept.keeper.close()
+    assert kept.verdicts == [Verdict.UNKNOWN, Verdict.UNKNOWN]
+    assert len(kept.pool.images) == 2
+
+
 def test_a_pool_that_is_away_costs_pictures_and_no_verdict_and_comes_back(kept: Kept) -> None:
     kept.pool.away = True
     kept.run(STRANGE)

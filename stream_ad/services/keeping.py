@@ -75,8 +75,7 @@ class Keeper:
                 return
             self._bytes += picture.nbytes
             if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="keep", daemon=True)
-                self._thread.start()
+                self._thread = self._begun()
 
     def close(self) -> None:
         """Keep what waits, for a few seconds at most."""
@@ -89,6 +88,15 @@ class Keeper:
                 log.warning("the disk or the database is too slow: %d unknown pictures are not kept", WAITING)
                 return
             thread.join(GIVE_UP_S)
+
+    def _begun(self) -> threading.Thread | None:
+        thread = threading.Thread(target=self._work, name="keep", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # the system gives no more threads; what waits is for one begun later
+            log.warning("pictures of unknown products wait to be kept: %s", error)
+            return None
+        return thread
 
     def _rests(self, camera: str | None) -> bool:
         return self._clock.elapsed() < self._resting.get(camera, 0.0)
