@@ -181,6 +181,19 @@ def test_approval_can_be_tried_again_after_it_failed(plant: Plant) -> None:
     assert plant.database.proposals.get(1).task == "screw"
 
 
+def test_a_name_of_the_bank_or_a_decided_proposal_is_refused_before_pictures_are_copied(plant: Plant) -> None:
+    publish(plant.database)
+    plant.see(0, 30)
+    plant.discovery().run()
+    with pytest.raises(TaskExists, match="tasks approve 1 --into nut"):
+        plant.discovery().approve(1, task("nut"), who="ada", remark="")
+    assert not (plant.folder / "tasks" / "nut-proposal-1").exists()
+    plant.discovery().approve(1, task("bolt"), who="ada", remark="")
+    with pytest.raises(DataError, match="proposal 1 was approved by ada as task 'bolt' already"):
+        plant.discovery().approve(1, task("washer"), who="bob", remark="")
+    assert not (plant.folder / "tasks" / "washer-proposal-1").exists()
+
+
 def test_a_picture_that_changed_since_it_was_kept_is_not_learned(plant: Plant) -> None:
     plant.see(0, 30)
     plant.discovery().run()

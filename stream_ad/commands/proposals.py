@@ -126,6 +126,7 @@ def approve(
     elif into is not None:
         if class_name or product_id or camera or false_alarm_rate is not None:
             raise ConfigError("--into leaves the known task as it is; leave the other options away")
+        app.require_in_bank(TaskId(into))  # before any picture is copied for it
         job = app.discovery().approve_into(proposal_id, TaskId(into), who=who, remark=reason)
     else:
         assert name is not None

@@ -22,7 +22,7 @@ from stream_ad.domain.job import Job
 from stream_ad.domain.ports import BankRepository, Clock, JobRepository
 from stream_ad.domain.proposal import KeptImage, Proposal, ProposalKind, ProposalState
 from stream_ad.domain.task import Task, TaskId
-from stream_ad.errors import DataError, StreamAdError
+from stream_ad.errors import DataError, StreamAdError, TaskExists
 from stream_ad.functional.grouping import Ball, ball, group, same_place, spread_over, steadiness
 from stream_ad.services.known_looks import KnownLooks
 
@@ -119,6 +119,11 @@ class Discovery:
             DataError: the proposal is not open, none of a product, or its pictures do not serve.
             TaskExists: the name is taken.
         """
+        self._open_one(proposal_id)
+        if task.id in self._banks.contents(self._banks.active_version()):  # before any picture is copied for it
+            raise TaskExists(
+                task.id, f"or, if it is that product, `stream-ad tasks approve {proposal_id} --into {task.id}`"
+            )
         folder = self._give(proposal_id, task.id)
         payload = self._check(task, folder)
         job, needless = self._proposals.approve(
@@ -174,13 +179,23 @@ class Discovery:
         title = f"proposal {proposal.id}: {len(images)} pictures that look alike; the most typical one first"
         return self._files.sheet(sheet_path(proposal.id), shown, title)
 
+    def _open_one(self, proposal_id: int) -> Proposal:
+        proposal = self._proposals.get(proposal_id)
+        if proposal.state is not ProposalState.OPEN:
+            by = f" by {proposal.decided_by}" if proposal.decided_by else ""
+            became = f" as task {proposal.task!r}" if proposal.task else ""
+            raise DataError(
+                f"proposal {proposal_id} was {proposal.state}{by}{became} already; see `stream-ad tasks proposals`"
+            )
+        return proposal
+
     def _give(self, proposal_id: int, task: TaskId) -> str:
         """A folder with the pictures of an open proposal."""
-        proposal, images = self._proposals.get(proposal_id), self._images.of(proposal_id)
-        if proposal.kind is not ProposalKind.PRODUCT or proposal.state is not ProposalState.OPEN or not images:
+        proposal, images = self._open_one(proposal_id), self._images.of(proposal_id)
+        if proposal.kind is not ProposalKind.PRODUCT or not images:
             raise DataError(
-                f"needed an open proposal of a product with its pictures, but {proposal_id} is {proposal.state}, of a"
-                f" {proposal.kind}, with {len(images)} pictures; see `stream-ad tasks proposals`"
+                f"needed a proposal of a product with its pictures, but {proposal_id} is of a {proposal.kind}, with"
+                f" {len(images)} pictures; see `stream-ad tasks proposals`"
             )
         return self._files.give(images, f"{task}-proposal-{proposal_id}")
 
