@@ -183,7 +183,7 @@ def worker(
     say(app, f"worker {running.name}, jobs run on {place}", console)
     with operating_worker(app, running, stop) as operations, bar if console.is_terminal else nullcontext():
         done = running.run(drain=drain)
-    say(app, f"{done} jobs done", console)
+    say(app, f"{done} jobs done{f', {len(bad)} of them rejected or failed' if bad else ''}", console)
     raise typer.Exit(1 if drain and bad else ALL_OK)
 
 

@@ -219,7 +219,7 @@ def _recognised(new: TaskEvaluation | None, task: TaskId, needed: float) -> list
     to = ", ".join(f"{count} to {name}" for name, count in elsewhere.most_common(3))
     said = (
         f"only {n - lost} of its own {n} held-out images are recognised as it ({to});"
-        f" at least {needed:.0%} needed. Is it the same product as one that is known?"
+        f" at least {needed:.0%} needed: it is a product that is known already, or its folder holds pictures of one"
     )
     return [_breach(task, Rule.RECOGNISED, lost, most, said)]
 
