@@ -67,9 +67,6 @@ def duties(
 
         return queue_evaluation(database.tasks, database.banks, clock)
 
-    def drift(still: Still) -> Found:
-        return drift_watch(settings, database, clock).look(still)
-
     def sweep(still: Still) -> Found:
         from stream_ad.services.duties import sweep_jobs
 
