@@ -3,8 +3,10 @@
 python -m tests.network_namespace COMMAND...   brings loopback up and becomes the command
 """
 
+import ctypes
 import fcntl
 import os
+import signal
 import socket
 import struct
 import subprocess
@@ -34,7 +36,20 @@ def run_inside(command: Sequence[str], *, timeout_s: float) -> str:
         TimeoutExpired: it was ended, and all that it had started.
     """
     inside = [*ENTER, sys.executable, "-m", "tests.network_namespace", *command]
-    return subprocess.run(inside, check=True, capture_output=True, text=True, timeout=timeout_s).stdout
+    run = subprocess.run(
+        inside, check=True, capture_output=True, text=True, timeout=timeout_s, preexec_fn=_die_with_the_parent
+    )
+    return run.stdout
+
+
+#: loaded beforehand, because between fork and exec next to nothing is safe
+LIBC = ctypes.CDLL(None)
+PR_SET_PDEATHSIG = 1
+
+
+def _die_with_the_parent() -> None:
+    """Of a test run that is killed nothing is left, in no namespace."""
+    LIBC.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
 
 
 def bring_loopback_up() -> None:

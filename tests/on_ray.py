@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.ray_jobs import measured_there
 from stream_ad.adapters.clock import SystemClock
-from stream_ad.adapters.ray_cluster import Share
+from stream_ad.adapters.ray_cluster import Share, connect
 from stream_ad.adapters.ray_executor import ray_executor
 from stream_ad.adapters.ray_map import map_on_cluster
 from stream_ad.adapters.storage import Database
@@ -200,8 +200,19 @@ def test_what_the_cluster_does_not_give_is_done_here(cluster, that, caplog):
         assert "is done here: ValueError: no such picture here" in caplog.text
 
 
-def test_signals_stay_with_who_had_them(cluster):
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_stay_with_who_had_them(cluster, number):
+    import ray
+
+    def ours(*_: object) -> None: ...
+
+    ray.shutdown()
+    before = signal.signal(number, ours)
+    try:
+        connect(cluster.address)
+        assert signal.getsignal(number) is ours
+    finally:
+        signal.signal(number, before)
 
 
 # --- with pictures ------------------------------------------------------------------------------------
