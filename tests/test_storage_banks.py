@@ -177,7 +177,7 @@ def test_a_rollback_is_a_number_with_a_name_and_a_reason(database: Database) -> 
     assert database.banks.next_version() == 3
     row = database.audit.recent(1)[0]
     assert (row["who"], row["action"], row["subject"], row["reason"]) == ("ann", "use", "bank 1", "false alarms")
-    assert row["details"] == {"before": 2}
+    assert row["details"]["before"] == 2
     assert row["at"] == after(5)
     publish(database, "cloth", seed=2)
     assert list(database.banks.load().entries) == ["cloth", "nut"]

@@ -13,7 +13,7 @@ from stream_ad.backbones.views import Views
 from stream_ad.commands.bench_throughput import DECLARED, ROUTED, Stage, bare_forward, measured
 from stream_ad.commands.throughput_line import Frame
 from stream_ad.domain.message import Record
-from stream_ad.domain.result import Inspection, InspectionResult
+from stream_ad.domain.result import RESULT_FIELDS, Inspection, InspectionResult
 from stream_ad.domain.task import TaskId
 from stream_ad.errors import DataError
 from stream_ad.evaluation.throughput import Cost
@@ -187,7 +187,8 @@ def record_of(frame: Frame, topic: str, offset: int) -> Record:
 
 
 def result_of(record: Record, inspection: Inspection, at: datetime) -> InspectionResult:
-    shown = {field.name: getattr(inspection, field.name) for field in fields(Inspection)}
+    kept = {field.name for field in fields(Inspection)} & set(RESULT_FIELDS)  # a row has no map and no embedding
+    shown = {name: getattr(inspection, name) for name in kept}
     return InspectionResult(
         message_id=record.default_id,
         topic=record.topic,
@@ -198,5 +199,5 @@ def result_of(record: Record, inspection: Inspection, at: datetime) -> Inspectio
         latency_ms=0.0,
         scored_at=at,
         overlay=None,
-        **{name: value for name, value in shown.items() if name not in ("map", "map_threshold")},
+        **shown,
     )
