@@ -21,6 +21,7 @@ class Exposure(NamedTuple):
     defocus: float  # deviation of the blur, in units of 1/256 of the picture
     vignette: float  # loss of light in the corners
     center: tuple[float, float]  # of the vignette
+    noise: float = 1.0  # of the sensor
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> "Exposure":
@@ -48,7 +49,7 @@ def photograph(
         if noise is not None:
             # colour is interpolated between the sensor's pixels, so its noise is not quite white
             raw = cv2.GaussianBlur(noise.standard_normal(seen.shape, dtype=np.float32), (0, 0), 0.5)
-            raw *= np.float32(1.5 / FULL_WELL)
+            raw *= np.float32(1.5 * exposure.noise / FULL_WELL)
             seen += raw * cv2.sqrt(np.maximum(seen, 0) * FULL_WELL + READ_NOISE**2)
         picture[..., channel] = _developed(seen)
     return picture

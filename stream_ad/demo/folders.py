@@ -23,14 +23,14 @@ def write_product(
     for split, count in ((TRAIN, train), (GOOD, good)):
         for index in range(count):
             rendered = product.render(photograph_number(seed, split, index), size=size)
-            _save(rendered.picture, folder / split / f"{index:03d}.png")
+            save(rendered.picture, folder / split / f"{index:03d}.png")
     for defect in product.defects:
         for index in range(per_defect):
             number = photograph_number(seed, f"test/{defect}", index)
             rendered = product.render(number, size=size, defect=defect)
-            _save(rendered.picture, folder / "test" / defect / f"{index:03d}.png")
+            save(rendered.picture, folder / "test" / defect / f"{index:03d}.png")
             mask = rendered.mask.astype(np.uint8) * np.uint8(255)
-            _save(mask, folder / "ground_truth" / defect / f"{index:03d}_mask.png")
+            save(mask, folder / "ground_truth" / defect / f"{index:03d}_mask.png")
     return folder
 
 
@@ -39,6 +39,7 @@ def photograph_number(seed: int, split: str, index: int) -> int:
     return (seed << 52) + (crc32(split.encode()) << 20) + index
 
 
-def _save(pixels: np.ndarray, path: Path) -> None:
+def save(pixels: np.ndarray, path: Path) -> None:
+    """A picture, in a folder that is made if it is not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path, compress_level=1)

@@ -41,6 +41,15 @@ class Fixture(NamedTuple):
     scale: float
     zoom: float = 1.0
 
+    def place(self, rng: np.random.Generator, side: int, *, angle: float = 0.0, nuisance: float = 1.0) -> np.ndarray:
+        """Affine map from the drawn part to the canvas; `nuisance` scales the deviations."""
+        degrees = angle + nuisance * float(rng.uniform(-1, 1)) * self.degrees
+        scale = self.zoom * (1 + nuisance * float(rng.uniform(-1, 1)) * self.scale)
+        shift = nuisance * rng.uniform(-1, 1, 2) * self.shift * side / 2
+        place = cv2.getRotationMatrix2D((side / 2, side / 2), degrees, scale)
+        place[:, 2] += shift
+        return place
+
 
 class Lamp(NamedTuple):
     """The line's light; every shot differs a little."""
@@ -91,11 +100,11 @@ class Product:
         if defect is not None:
             damage = Defect(defect, self._rng(seed, _DEFECT, crc32(defect.encode())))
             damaged = self.draw(self._rng(seed, _PART), side, damage)
-            region = _placed(changed(part, damaged).astype(np.float32), place)
+            region = placed(changed(part, damaged).astype(np.float32), place)
             mask = cv2.resize(region, (size, size), interpolation=cv2.INTER_AREA) > COVERED
             part = damaged
 
-        scene = self._on_table(part, place, seed)
+        scene = part if self.table is None else on_table(part, self.table(self._rng(seed, _TABLE), side), place)
         rng = self._rng(seed, _LIGHT)
         light = Light(
             azimuth=self.lamp.azimuth + float(rng.uniform(-9, 9)),
@@ -111,30 +120,22 @@ class Product:
 
     def _place(self, seed: int, side: int) -> np.ndarray | None:
         """Affine map from the drawn part to the canvas; None: as drawn."""
-        if not any(self.fixture):
-            return None
-        rng = self._rng(seed, _PLACE)
-        angle = float(rng.uniform(-1, 1)) * self.fixture.degrees
-        scale = self.fixture.zoom * (1 + float(rng.uniform(-1, 1)) * self.fixture.scale)
-        shift = rng.uniform(-1, 1, 2) * self.fixture.shift * side / 2
-        place = cv2.getRotationMatrix2D((side / 2, side / 2), angle, scale)
-        place[:, 2] += shift
-        return place
-
-    def _on_table(self, part: Surface, place: np.ndarray | None, seed: int) -> Surface:
-        if self.table is None:
-            return part
-        table = self.table(self._rng(seed, _TABLE), part.side)
-        alpha = _placed(part.alpha, place)
-        rest = 1 - alpha
-        under = (*table.albedo, table.height, table.gloss, table.metal)
-        over = (*part.albedo, part.height, part.gloss, part.metal)
-        for below, above in zip(under, over, strict=True):
-            cv2.blendLinear(_placed(above, place), below, alpha, rest, dst=below)
-        return table
+        return self.fixture.place(self._rng(seed, _PLACE), side) if any(self.fixture) else None
 
 
-def _placed(array: np.ndarray, place: np.ndarray | None) -> np.ndarray:
+def on_table(part: Surface, table: Surface, place: np.ndarray | None) -> Surface:
+    """The table with the part on it. Overwrites the table."""
+    alpha = placed(part.alpha, place)
+    rest = 1 - alpha
+    under = (*table.albedo, table.height, table.gloss, table.metal)
+    over = (*part.albedo, part.height, part.gloss, part.metal)
+    for below, above in zip(under, over, strict=True):
+        cv2.blendLinear(placed(above, place), below, alpha, rest, dst=below)
+    return table
+
+
+def placed(array: np.ndarray, place: np.ndarray | None) -> np.ndarray:
+    """A plane of the drawn part, on the canvas."""
     if place is None:
         return array
     height, width = array.shape[:2]
