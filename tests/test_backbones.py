@@ -1,4 +1,8 @@
+import hashlib
 import json
+import shutil
+import socket
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +12,14 @@ from safetensors.torch import save_file
 
 from stream_ad.backbones import tiny as tiny_module
 from stream_ad.backbones import vit
+from stream_ad.backbones import weights as weights_module
 from stream_ad.backbones.cached import CachedBackbone
 from stream_ad.backbones.registry import best_available, load_backbone
 from stream_ad.backbones.views import Views
-from stream_ad.backbones.weights import CONFIG_FILE, WEIGHTS_FILE, locate, pull, pulled, save
+from stream_ad.backbones.vit import VitBackbone
+from stream_ad.backbones.weights import CONFIG_FILE, PACKAGED, WEIGHTS_FILE, locate, pull, pulled, save
+from stream_ad.demo.families import Split, family
+from stream_ad.detectors.text import damaged_logit, pair
 from stream_ad.errors import ConfigError, WeightsError
 from tests.models import tiny
 from tests.pictures import checks, disc, stripes
@@ -19,8 +27,14 @@ from tests.pictures import checks, disc, stripes
 PICTURES = [disc(0), checks(0), stripes(0), disc(1)]
 
 
-def pixels():
-    return tiny().preprocess(PICTURES)
+@lru_cache(maxsize=1)
+def small() -> VitBackbone:
+    """The model that comes with the program, at the size that it was trained at."""
+    return load_backbone("small", image_size=128, weights_dir=Path("nowhere"), device="cpu")
+
+
+def pixels(model: VitBackbone | None = None):
+    return (model or tiny()).preprocess(PICTURES)
 
 
 def test_the_whole_pass_is_open_clips_own():
@@ -39,12 +53,14 @@ def test_text_is_open_clips_own():
     torch.testing.assert_close(tiny().encode_text(texts), expected)
 
 
-def test_an_image_is_encoded_alike_in_any_batch_bit_for_bit():
-    together = tiny().encode(pixels(), [2, 5], embedding=True, dense=True)
+@pytest.mark.parametrize("model", [tiny, small])
+def test_an_image_is_encoded_alike_in_any_batch_bit_for_bit(model):
+    prepared = pixels(model())
+    together = model().encode(prepared, [2, 5], embedding=True, dense=True)
     assert together.embedding is not None
     assert together.dense is not None
     for row in range(len(PICTURES)):
-        alone = tiny().encode(pixels()[row : row + 1], [2, 5], embedding=True, dense=True)
+        alone = model().encode(prepared[row : row + 1], [2, 5], embedding=True, dense=True)
         assert alone.embedding is not None
         assert alone.dense is not None
         assert torch.equal(alone.blocks[2][0], together.blocks[2][row])
@@ -157,18 +173,64 @@ def test_tiny_is_the_same_model_every_time():
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
+# --- the weights in the package -------------------------------------------------------------------
+
+
+def test_small_needs_nothing_but_the_package(monkeypatch):
+    def refuse(*_):
+        raise AssertionError("nothing may be asked of a network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    loaded = load_backbone("small", image_size=224, weights_dir=Path("nowhere"), device="cpu")
+    assert loaded.spec.backbone == "small"
+    assert loaded.spec.weights_sha256 == hashlib.sha256((PACKAGED / WEIGHTS_FILE).read_bytes()).hexdigest()
+    assert "rendered products alone" in loaded.caveat
+    assert "rendering" in (PACKAGED / "README.md").read_text()  # the card says what it was made of
+
+
+def test_small_says_when_it_is_missing_or_damaged(tmp_path, monkeypatch):
+    folder = tmp_path / "small"
+    monkeypatch.setattr(weights_module, "PACKAGED", folder)
+    with pytest.raises(WeightsError, match="comes with the program; install it again"):
+        load_backbone("small", image_size=128, weights_dir=tmp_path)
+    shutil.copytree(PACKAGED, folder)
+    (folder / WEIGHTS_FILE).write_bytes((PACKAGED / WEIGHTS_FILE).read_bytes()[:-1000])
+    with pytest.raises(WeightsError, match=r"small: the weights in .* do not fit the model"):
+        load_backbone("small", image_size=128, weights_dir=tmp_path)
+    (folder / CONFIG_FILE).unlink()
+    with pytest.raises(WeightsError, match=r"small: needed .*open_clip_config\.json"):
+        load_backbone("small", image_size=128, weights_dir=tmp_path)
+
+
+def test_smalls_words_tell_damaged_products_from_flawless_ones():
+    """On families that training never showed: of the same photograph with and without damage, which is damaged?"""
+    right = []
+    for number in range(6):
+        line = family(Split.HELDOUT, number)
+        pictures = []
+        for seed, defect in enumerate(line.defects[:3]):
+            pictures += [line.render(seed, size=128, defect=shown, severity=1.0).picture for shown in (None, defect)]
+        damaged = damaged_logit(Views(small(), pictures).dense, small().encode_text(pair(line.noun)))
+        good, bad = damaged.topk(3, dim=-1).values.mean(-1).unflatten(0, (-1, 2)).unbind(1)
+        right += (bad > good).tolist()
+    assert sum(right) / len(right) > 0.67, f"{sum(right)} of {len(right)}"
+
+
 # --- weights on disk ------------------------------------------------------------------------------
 
 
 def test_missing_weights_say_how_to_get_them(tmp_path):
     with pytest.raises(WeightsError, match="stream-ad weights pull ViT-B-16/openai"):
         load_backbone("ViT-B-16/openai", image_size=224, weights_dir=tmp_path)
+    with pytest.raises(WeightsError, match="or to small, which comes with the program"):
+        load_backbone("ViT-B-16/openai", image_size=224, weights_dir=tmp_path)
     with pytest.raises(WeightsError, match="there is no folder"):
         load_backbone(f"local-dir:{tmp_path / 'none'}", image_size=224, weights_dir=tmp_path)
 
 
-def test_saved_weights_load_and_auto_finds_them(tmp_path):
-    assert best_available(tmp_path) == "tiny"
+def test_saved_weights_load_and_auto_finds_them_or_takes_small(tmp_path):
+    assert best_available(tmp_path) == "small"
     torch.manual_seed(0)
     model = vit.open_clip.CLIP(**tiny_module.CONFIG)
     save(model, tiny_module.CONFIG, tiny_module.MEAN, tiny_module.STD, "ViT-Tiny/ours", tmp_path)
@@ -179,6 +241,12 @@ def test_saved_weights_load_and_auto_finds_them(tmp_path):
     with torch.no_grad():
         expected = model.eval().encode_image(images, normalize=True)
     torch.testing.assert_close(loaded.encode(images, [], embedding=True).embedding, expected)
+
+
+def test_saved_weights_may_be_read_by_whom_the_folder_is_open_to(tmp_path):
+    """By a service of another user than the person who pulled."""
+    kept = save(vit.open_clip.CLIP(**tiny_module.CONFIG), tiny_module.CONFIG, (0.5,) * 3, (0.5,) * 3, "ours", tmp_path)
+    assert kept.file.stat().st_mode == (kept.directory / CONFIG_FILE).stat().st_mode
 
 
 def test_weights_that_do_not_fit_are_said(tmp_path):
@@ -195,8 +263,9 @@ def test_weights_that_do_not_fit_are_said(tmp_path):
 
 
 def test_pull_says_what_cannot_be_downloaded(tmp_path):
-    with pytest.raises(WeightsError, match="nothing to download"):
-        pull("tiny", tmp_path)
+    for ours in ("auto", "small", "tiny"):
+        with pytest.raises(WeightsError, match="nothing to download"):
+            pull(ours, tmp_path)
     with pytest.raises(WeightsError, match="open_clip has no weights 'ViT-B-16/none'; tags of 'ViT-B-16': openai"):
         pull("ViT-B-16/none", tmp_path)
 

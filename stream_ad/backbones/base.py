@@ -54,6 +54,11 @@ class Backbone(Protocol):
         """Width of a text token: the width of learned context."""
         ...
 
+    @property
+    def text_depth(self) -> int:
+        """Blocks of the text tower."""
+        ...
+
     def preprocess(self, pictures: Sequence[Picture], *, scale: int = 1) -> Float[Tensor, "batch 3 size size"]:
         """Pictures squashed (never cropped) to `scale` times the input size, normalised, on the backbone's device."""
         ...
@@ -79,8 +84,22 @@ class Backbone(Protocol):
         """
         ...
 
+    def prefixes(self, tokens: Float[Tensor, "layers length width"]) -> Float[Tensor, "layers 2 length width"]:
+        """`prompts` that act as learned tokens put before each of the first blocks would (deep visual prompts).
+
+        Each block's own norm and projections make keys and values of them.
+        """
+        ...
+
     def encode_text(
-        self, texts: Sequence[str], *, context: Float[Tensor, "n_text text_width"] | None = None
+        self,
+        texts: Sequence[str],
+        *,
+        context: Float[Tensor, "*each n_text text_width"] | None = None,
+        deep: Float[Tensor, "blocks n_text text_width"] | None = None,
     ) -> Float[Tensor, "texts joint"]:
-        """Unit-length embeddings. `context` replaces the tokens of every "[P]" in the texts (CMPMB 3.2)."""
+        """Unit-length embeddings. `context` replaces the tokens of every "[P]" in the texts (CMPMB 3.2).
+
+        One for all texts, or stacked one for each. `deep` replaces them again, in all texts, before block 1, 2, ...
+        """
         ...

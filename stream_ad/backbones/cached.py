@@ -27,16 +27,23 @@ class CachedBackbone:
         self._kept: OrderedDict[tuple[bytes, str], Tensor] = OrderedDict()
         self.spec, self.caveat = backbone.spec, backbone.caveat
         self.depth, self.width, self.joint_width = backbone.depth, backbone.width, backbone.joint_width
-        self.grid, self.text_width = backbone.grid, backbone.text_width
+        self.grid, self.text_width, self.text_depth = backbone.grid, backbone.text_width, backbone.text_depth
         self.device = backbone.device
 
     def preprocess(self, pictures: Sequence[Picture], *, scale: int = 1) -> Float[Tensor, "batch 3 size size"]:
         return self.backbone.preprocess(pictures, scale=scale)
 
+    def prefixes(self, tokens: Float[Tensor, "layers length width"]) -> Float[Tensor, "layers 2 length width"]:
+        return self.backbone.prefixes(tokens)
+
     def encode_text(
-        self, texts: Sequence[str], *, context: Float[Tensor, "n_text text_width"] | None = None
+        self,
+        texts: Sequence[str],
+        *,
+        context: Float[Tensor, "*each n_text text_width"] | None = None,
+        deep: Float[Tensor, "blocks n_text text_width"] | None = None,
     ) -> Float[Tensor, "texts joint"]:
-        return self.backbone.encode_text(texts, context=context)
+        return self.backbone.encode_text(texts, context=context, deep=deep)
 
     def encode(
         self,

@@ -3,6 +3,8 @@
 import copy
 import hashlib
 import logging
+import os
+import platform
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,27 +13,30 @@ import torch
 from safetensors.torch import load_file
 
 from stream_ad.backbones import tiny
+from stream_ad.backbones.texture import textured
 from stream_ad.backbones.vit import VitBackbone
-from stream_ad.backbones.weights import LocalWeights, locate, pulled
+from stream_ad.backbones.weights import SMALL, TEXTURED, LocalWeights, locate, pulled
 from stream_ad.domain.bank import FeatureSpec
 from stream_ad.errors import ConfigError, WeightsError
 
 PREFERRED = ("ViT-B-16/openai",)  # the papers' backbone
 RANDOM = "random:"
+SMALL_CAVEAT = "small was trained on rendered products alone; compare it with a public model on your own pictures"
 UNTRAINED = "weights drawn at random, nothing was learned; as fast as trained ones, its verdicts mean nothing"
 
 
 def load_backbone(id: str, *, image_size: int, weights_dir: Path, device: str = "auto") -> VitBackbone:
     """A frozen backbone by name, from weights on this machine; no network is used.
 
-    `id` is `tiny`, open_clip's NAME/TAG, `hf-hub:ORG/NAME`, `local-dir:FOLDER`, `random:NAME` (seeded weights, for
-    measuring speed), or `auto`: the best that was pulled, otherwise `tiny`. What is untrained says so in its `caveat`.
+    `id` is open_clip's NAME/TAG, `hf-hub:ORG/NAME`, `local-dir:FOLDER`, `small` (ours, it comes with the program),
+    `tiny` (untrained), `random:NAME` (seeded weights, for measuring speed), or `auto`: the best that was pulled,
+    otherwise `small`. What should be known of ours and of what is untrained is in its `caveat`.
 
     Raises:
         WeightsError: the weights are missing or do not fit the model.
         ConfigError: no such device, or an image size that the patches do not divide.
     """
-    target = _device(device)
+    target = chosen_device(device)
     if id == "auto":
         id = best_available(weights_dir)
     if id == "tiny":
@@ -53,23 +58,29 @@ def load_backbone(id: str, *, image_size: int, weights_dir: Path, device: str = 
         mean=preprocess.get("mean", open_clip.OPENAI_DATASET_MEAN),
         std=preprocess.get("std", open_clip.OPENAI_DATASET_STD),
         device=target,
+        caveat=SMALL_CAVEAT if id == SMALL else "",
     )
 
 
 def best_available(weights_dir: Path) -> str:
     """The name that `auto` stands for on this machine."""
     here = [weights.id for weights in pulled(weights_dir)]
-    return next((name for name in (*PREFERRED, *here) if name in here), "tiny")
+    return next((name for name in (*PREFERRED, *here) if name in here), SMALL)
 
 
 def _load(weights: LocalWeights) -> open_clip.CLIP | open_clip.CustomTextCLIP:
-    text = weights.config["model_cfg"].get("text_cfg", {})
+    config = weights.config
+    text = config["model_cfg"].get("text_cfg", {})
     if text.get("hf_tokenizer_name") or text.get("hf_model_name"):
         raise WeightsError(
             f"{weights.id}: its text tower needs a tokenizer from a hub; choose a model with CLIP's own tokenizer"
         )
     try:
         model = _created(f"local-dir:{weights.directory}", weights.id)
+        if (stem := config.get("stem")) == TEXTURED:
+            textured(model)
+        elif stem is not None:
+            raise WeightsError(f"{weights.id}: its stem is {stem!r}, and this program knows {TEXTURED!r} alone")
         state = {name: tensor.float() for name, tensor in load_file(weights.file).items()}
         model.load_state_dict(state)
     except WeightsError:
@@ -117,7 +128,8 @@ def _name(id: str) -> str:
     return f"local-dir:{Path(id.removeprefix('local-dir:')).name}" if id.startswith("local-dir:") else id
 
 
-def _device(device: str) -> torch.device:
+def chosen_device(device: str) -> torch.device:
+    """A device by name; auto: the GPU where there is one. Raises: ConfigError: there is no such device."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -127,6 +139,14 @@ def _device(device: str) -> torch.device:
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"backbone.device is {device!r}, but torch sees no CUDA device; use auto or cpu")
     return chosen
+
+
+def device_name(device: torch.device) -> str:
+    """What a card says of where weights were made."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"{threads} thread{'s' * (threads > 1)} of a CPU ({platform.machine()}, {os.cpu_count()} cores)"
 
 
 @lru_cache(maxsize=1)

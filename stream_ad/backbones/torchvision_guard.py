@@ -2,7 +2,7 @@
 
 A CPU-only torch beside the common (CUDA) torchvision fails at `import torchvision` with "operator torchvision::nms
 does not exist". Nothing of ours or of open_clip's image-text models calls these operators, so declaring them lets
-the import go through. It is said once, and `stream-ad doctor` says it too.
+the import go through. `stream-ad doctor` says so; each job and scorer would say it again and again.
 """
 
 import logging
@@ -28,7 +28,7 @@ def import_torchvision() -> bool:
         _declared.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         import torchvision  # noqa: F401
 
-        logging.getLogger(__name__).info(
+        logging.getLogger(__name__).debug(
             "torchvision was built for another torch (CPU-only torch beside a CUDA torchvision): its compiled "
             "operators are off; stream-ad does not use them"
         )

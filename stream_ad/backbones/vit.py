@@ -17,13 +17,14 @@ import numpy as np
 import open_clip
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Float32, Int
-from open_clip.transformer import TextTransformer, VisionTransformer
+from jaxtyping import Float, Float32
+from open_clip.transformer import VisionTransformer
 from torch import Tensor
 
-from stream_ad.backbones.base import CONTEXT_PLACE, Encoded, Reached
-from stream_ad.backbones.blocks import block_forward, value_attention
+from stream_ad.backbones.base import Encoded, Reached
+from stream_ad.backbones.blocks import block_and_values, block_forward, prefix_of
 from stream_ad.backbones.spread import Spread
+from stream_ad.backbones.text_tower import TextTower
 from stream_ad.domain.bank import FeatureSpec
 from stream_ad.domain.images import Picture
 from stream_ad.errors import ConfigError, WeightsError
@@ -96,12 +97,17 @@ class VitBackbone:
         self._normalised = (values - torch.tensor(mean)[:, None]) / torch.tensor(std)[:, None]
         self._spread = Spread()
         self._positions = _resize_positions(visual.positional_embedding, self.grid)
-        self.text = _TextTower(model, spec.backbone)
+        self.text = TextTower(model, spec.backbone)
 
     @property
     def text_width(self) -> int:
         """Width of a text token: the width of learned context."""
         return self.text.width
+
+    @property
+    def text_depth(self) -> int:
+        """Blocks of the text tower."""
+        return self.text.depth
 
     def preprocess(self, pictures: Sequence[Picture], *, scale: int = 1) -> Float[Tensor, "batch 3 size size"]:
         size = scale * self.spec.image_size
@@ -175,10 +181,13 @@ class VitBackbone:
         aligned = None
         for index in range(0 if begun is None else begun + 1, wanted.last + 1):
             block = visual.transformer.resblocks[index]
-            if wanted.dense and index >= self._aligned_from:
-                aligned = (x if aligned is None else aligned) + value_attention(block, x)
             prefix = prompts[index] if prompts is not None and index < len(prompts) else None
-            x = block_forward(block, x, prefix)
+            if wanted.dense and index >= self._aligned_from:
+                before = x if aligned is None else aligned
+                x, values = block_and_values(block, x, prefix)
+                aligned = before + values
+            else:
+                x = block_forward(block, x, prefix)
             if index in wanted.blocks:
                 read[index] = x[:, 1:]
         pooled = None
@@ -200,74 +209,18 @@ class VitBackbone:
         x = torch.cat([visual.class_embedding.expand(len(x), 1, -1), x], dim=1) + self._positions
         return visual.ln_pre(x)
 
+    def prefixes(self, tokens: Float[Tensor, "layers length width"]) -> Float[Tensor, "layers 2 length width"]:
+        blocks = self.visual.transformer.resblocks
+        return torch.stack([prefix_of(block, own) for block, own in zip(blocks, tokens, strict=False)])
+
     def encode_text(
-        self, texts: Sequence[str], *, context: Float[Tensor, "n_text text_width"] | None = None
+        self,
+        texts: Sequence[str],
+        *,
+        context: Float[Tensor, "*each n_text text_width"] | None = None,
+        deep: Float[Tensor, "blocks n_text text_width"] | None = None,
     ) -> Float[Tensor, "texts joint"]:
-        return self.text(texts, context, self.device)
-
-
-class _TextTower:
-    """The text side, with learned context tokens in place of "[P]"."""
-
-    def __init__(self, model: open_clip.CLIP | open_clip.CustomTextCLIP, name: str) -> None:
-        tower = cast(Any, model.text if isinstance(model, open_clip.CustomTextCLIP) else model)
-        if isinstance(model, open_clip.CustomTextCLIP) and not isinstance(model.text, TextTransformer):
-            raise WeightsError(f"{name}: needed open_clip's own text transformer, got {type(tower).__name__}")
-        own = isinstance(model, open_clip.CLIP)
-        pool = tower.text_pool_type if own else tower.pool_type
-        if pool not in ("argmax", "eos"):
-            raise WeightsError(f"{name}: needed a text tower that is read at the end token, got pooling {pool!r}")
-        self.tower = tower
-        self.tokens = open_clip.SimpleTokenizer()
-        self.length = int(tower.context_length if own else tower.num_pos)
-        self.width = int(tower.token_embedding.embedding_dim)
-
-    def __call__(self, texts: Sequence[str], context: Tensor | None, device: torch.device) -> Tensor:
-        tower = self.tower
-        ids, places, ends = self._tokenize(texts, 0 if context is None else len(context))
-        length = max(ends) + 1  # attention is causal: what comes after the end token changes nothing
-        x = tower.token_embedding(ids[:, :length].to(device))  # (texts, length, width)
-        if context is not None:
-            rows = []
-            for row, start in zip(x, places, strict=True):
-                filled = row
-                if start is not None:
-                    filled = torch.cat([row[:start], context, row[start + len(context) :]])
-                rows.append(filled)
-            x = torch.stack(rows)
-        x = x + tower.positional_embedding[:length]
-        mask = tower.attn_mask[:length, :length]
-        for block in tower.transformer.resblocks:
-            x = block(x, attn_mask=mask)
-        x = tower.ln_final(x)[torch.arange(len(x), device=device), torch.tensor(ends, device=device)]
-        projection = tower.text_projection
-        if isinstance(projection, torch.nn.Linear):
-            x = projection(x)
-        elif projection is not None:
-            x = x @ projection
-        return F.normalize(x, dim=-1)
-
-    def _tokenize(
-        self, texts: Sequence[str], count: int
-    ) -> tuple[Int[Tensor, "texts length"], list[int | None], list[int]]:
-        """Token ids, where the context starts in each, and where each ends."""
-        ids = torch.zeros(len(texts), self.length, dtype=torch.long)
-        places: list[int | None] = []
-        ends = []
-        for row, text in enumerate(texts):
-            before, place, after = text.partition(CONTEXT_PLACE)
-            head = [self.tokens.sot_token_id, *self.tokens.encode(before)]
-            middle = [self.tokens.sot_token_id] * (count if place else 0)  # replaced after the embedding
-            full = [*head, *middle, *self.tokens.encode(after), self.tokens.eot_token_id]
-            if len(full) > self.length:
-                raise ConfigError(
-                    f"the prompt {text!r} has {len(full)} tokens, the text tower takes {self.length}; "
-                    "choose a shorter class name"
-                )
-            ids[row, : len(full)] = torch.tensor(full)
-            places.append(len(head) if place else None)
-            ends.append(len(full) - 1)
-        return ids, places, ends
+        return self.text(texts, context, self.device, deep)
 
 
 def _resize_positions(positions: Tensor, grid: int) -> Float[Tensor, "tokens width"]:

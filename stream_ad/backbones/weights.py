@@ -1,8 +1,12 @@
-"""Weights on disk: one folder per model, in open_clip's own local-dir format. Only `pull` uses a network."""
+"""Weights on disk: one folder per model, in open_clip's own local-dir format. Only `pull` uses a network.
+
+`small` lies in the package; what was pulled, in the installation's weights folder.
+"""
 
 import hashlib
 import json
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -12,6 +16,11 @@ from stream_ad.errors import WeightsError
 CONFIG_FILE = "open_clip_config.json"
 WEIGHTS_FILE = "open_clip_model.safetensors"
 LOCAL, HUB = "local-dir:", "hf-hub:"
+#: our own model, trained on rendered products (docs/training.md); it comes with the program
+SMALL = "small"
+PACKAGED = Path(__file__).resolve().parents[1] / "weights" / SMALL
+#: the `stem` of a model whose patch convolution is a `texture.TexturedPatches`
+TEXTURED = "texture"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +68,25 @@ def locate(model_id: str, weights_dir: Path) -> LocalWeights:
                 f"{model_id}: there is no folder {directory}; it must hold {CONFIG_FILE} and {WEIGHTS_FILE}"
             )
         return LocalWeights(model_id, directory)
+    if model_id == SMALL:
+        if not (PACKAGED / WEIGHTS_FILE).is_file():
+            raise WeightsError(
+                f"{SMALL}: needed {PACKAGED / WEIGHTS_FILE}, which comes with the program; install it again"
+            )
+        return packaged()
     directory = weights_dir / _slug(model_id)
     if not directory.is_dir():
         raise WeightsError(
             f"the weights of {model_id!r} are not on this machine (looked in {directory}). Where there is internet, "
             f"run `stream-ad weights pull {model_id}`; for a machine without, copy that folder over. "
-            "Or set backbone.id to local-dir:FOLDER for weights of your own, or to tiny for a first look"
+            "Or set backbone.id to local-dir:FOLDER for weights of your own, or to small, which comes with the program"
         )
     return LocalWeights(model_id, directory)
+
+
+def packaged() -> LocalWeights:
+    """The model that comes with the program."""
+    return LocalWeights(SMALL, PACKAGED)
 
 
 def pulled(weights_dir: Path) -> list[LocalWeights]:
@@ -90,7 +110,7 @@ def pull(model_id: str, weights_dir: Path) -> LocalWeights:
     """
     import open_clip
 
-    if model_id.startswith(LOCAL) or model_id in ("tiny", "auto"):
+    if model_id.startswith(LOCAL) or model_id in ("auto", SMALL, "tiny"):
         raise WeightsError(f"{model_id!r} is nothing to download; name open_clip's NAME/TAG or hf-hub:ORG/NAME")
     try:
         if model_id.startswith(HUB):
@@ -125,17 +145,34 @@ def save(
     model_id: str,
     weights_dir: Path,
 ) -> LocalWeights:
-    """Write an open_clip model to its folder; the weights last, so that a half-written folder is not found."""
+    """Write an open_clip model to its folder among the weights of this machine."""
+    directory = weights_dir / _slug(model_id)
+    write(model.state_dict(), model_cfg, mean, std, directory)
+    return LocalWeights(model_id, directory)
+
+
+def write(
+    state: Mapping[str, Any],
+    model_cfg: Mapping[str, Any],
+    mean: Sequence[float],
+    std: Sequence[float],
+    directory: Path,
+    **beside: str,
+) -> None:
+    """A folder in open_clip's local-dir format; the weights last, so that a half-written folder is not found.
+
+    `beside`: what our own models say beyond that format (`stem`).
+    """
     from safetensors.torch import save_file
 
-    config = {"model_cfg": model_cfg, "preprocess_cfg": {"mean": list(mean), "std": list(std)}}
-    directory = weights_dir / _slug(model_id)
+    config = {"model_cfg": model_cfg, "preprocess_cfg": {"mean": list(mean), "std": list(std)}, **beside}
     directory.mkdir(parents=True, exist_ok=True)
     (directory / CONFIG_FILE).write_text(json.dumps(config, indent=1))
     partial = directory / (WEIGHTS_FILE + ".partial")
-    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, partial)
+    save_file({name: tensor.contiguous() for name, tensor in state.items()}, partial)
+    # safetensors lets nobody but the owner read it; a service has another user than who pulled
+    shutil.copymode(directory / CONFIG_FILE, partial)
     partial.rename(directory / WEIGHTS_FILE)
-    return LocalWeights(model_id, directory)
 
 
 def _slug(model_id: str) -> str:
