@@ -6,6 +6,7 @@ import typer
 
 from stream_ad.commands.common import ConfigOption, coloured, login_name, open_app, out, table
 from stream_ad.domain.bank import left_behind
+from stream_ad.domain.wording import counted
 
 bank = typer.Typer(no_args_is_help=True, help="The bank: its versions, what is in one, and going back to one.")
 
@@ -39,7 +40,7 @@ def show(
 ) -> None:
     """The tasks of one version, with thresholds and what they can promise."""
     loaded = open_app(config).database.banks.load(version)
-    out().print(f"bank {loaded.version}, {len(loaded)} tasks, sha256 {loaded.sha256[:12]}")
+    out().print(f"bank {loaded.version}, {counted(len(loaded), 'task')}, sha256 {loaded.sha256[:12]}")
     rows = []
     for entry in loaded:
         rate, calibration = entry.task.false_alarm_rate, entry.calibration

@@ -100,18 +100,26 @@ def continual(
     if output.suffix != ".json":
         raise ConfigError(f"--output needs a file whose name ends in .json, got {output}")
     products = find_products(data, named(tasks, "--tasks"))
-    plan = Plan(
-        products=products,
-        variants=chosen(named(detectors, "--detectors"), preset, ablations=ablations),
-        preset=preset,
-        seed=seed,
-        orders=orders,
-        budget=budget,
-        limit=limit,
-    )
     app = open_app(config)
     with shown() as told:
-        made = Bench(plan, kit(app, backbone, output.with_suffix(".state"), told))
+        tools = kit(app, backbone, output.with_suffix(".state"), told)
+        depth = tools.backbone(app.settings.backbone.image_size).depth
+        plan = Plan(
+            products=products,
+            variants=chosen(
+                named(detectors, "--detectors"),
+                preset,
+                depth=depth,
+                ablations=ablations,
+                weights={name: folder for name, folder in app.settings.detector.shared.items() if folder},
+            ),
+            preset=preset,
+            seed=seed,
+            orders=orders,
+            budget=budget,
+            limit=limit,
+        )
+        made = Bench(plan, tools)
         made.run()
         told("figures", 0, 1)
         report = finished(made, app)
@@ -264,11 +272,11 @@ def source() -> dict[str, Any]:
 
 
 @cache
-def code_hash() -> str:
-    """Hash of all code that a score can depend on, as it lies there when the program starts."""
+def code_hash(more: tuple[str, ...] = ()) -> str:
+    """Hash of all code that a score can depend on, and of `more`, as it lies there when the program starts."""
     package = Path(__file__).parents[1]
     made_of = hashlib.sha256()
-    for place in SCORING:
+    for place in (*SCORING, *more):
         for file in sorted((package / place).rglob("*.py")) if "." not in place else [package / place]:
             if file.name not in SHOWING:
                 made_of.update(str(file.relative_to(package)).encode() + file.read_bytes())

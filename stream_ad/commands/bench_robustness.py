@@ -60,11 +60,11 @@ def robustness(
     if output.suffix != ".json":
         raise ConfigError(f"--output needs a file whose name ends in .json, got {output}")
     sizes = _bounds(bounds)
-    options = detector_options(preset)["cmpmb"]
     products = find_products(data, named(tasks, "--tasks"))
     app = open_app(config)
     with shown() as told:
         loaded = _backbone(app.settings, backbone)
+        options = detector_options(preset, depth=loaded.depth)["cmpmb"]
         settings = {
             "preset": preset,
             "options": dict(options),

@@ -289,7 +289,7 @@ class Bench:
 
     @property
     def options(self) -> Mapping[str, Any]:
-        return self.base.detector.options()[self.base.detector.name]
+        return self.base.detector.options(self.backbone.depth)[self.base.detector.name]
 
     @property
     def last_block(self) -> int:

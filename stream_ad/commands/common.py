@@ -3,13 +3,14 @@
 import getpass
 import logging
 import os
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Annotated
+from typing import IO, Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -22,6 +23,8 @@ from stream_ad.app import App
 from stream_ad.config import load_settings
 from stream_ad.domain import ports
 from stream_ad.domain.job import Job, JobState
+from stream_ad.domain.wording import how_it_ended
+from stream_ad.errors import ConfigError
 
 ALL_OK, SOMETHING_WRONG, ERROR = 0, 1, 2
 
@@ -83,6 +86,25 @@ def login_name() -> str:
         return f"user {os.getuid()}"
 
 
+def who_says(name: str | None) -> str:
+    """Who decides or says something, for the audit table: as given, else who is logged in.
+
+    Raises:
+        ConfigError: the name that was given is empty.
+    """
+    if not (who := (login_name() if name is None else name).strip()):
+        raise ConfigError("needed a name after --who; the audit table keeps it")
+    return who
+
+
+def end_here_and_now(code: int) -> NoReturn:
+    """End the process although threads were left behind, which would keep it alive; what was said is written."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 def config_path(config: Path | None) -> Path | None:
     """The --config given; the one behind the command wins."""
     return config or SESSION.get().config
@@ -115,6 +137,11 @@ def text(value: object) -> str:
     if isinstance(value, tuple | list):
         return ", ".join(map(str, value)) or "-"
     return str(value)
+
+
+def said_of_end(state: JobState, message: str | None) -> str:
+    """How a job ended, in its state's colour."""
+    return coloured(how_it_ended(state, message), COLOURS.get(state))
 
 
 def log_to_terminal(console: Console | None = None, stream: IO[str] | None = None) -> None:

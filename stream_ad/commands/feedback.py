@@ -6,7 +6,7 @@ import typer
 from rich.markup import escape
 from typer.core import TyperGroup
 
-from stream_ad.commands.common import ConfigOption, coloured, err, login_name, open_app, out, table
+from stream_ad.commands.common import ConfigOption, coloured, err, open_app, out, table, who_says
 from stream_ad.domain.feedback import Feedback, FeedbackKind, FeedbackState
 from stream_ad.domain.task import TaskId
 from stream_ad.errors import ConfigError
@@ -66,9 +66,7 @@ def say(
     kinds = [kind for kind, wanted in chosen.items() if wanted]
     if len(kinds) != 1:
         raise ConfigError(f"needed one of --false-alarm, --missed and --wrong-product, got {len(kinds) or 'none'}")
-    name = (who or login_name()).strip()
-    if not name:
-        raise ConfigError("needed a name after --who; the audit table keeps it")
+    name = who_says(who)
     said, new = open_app(config).feedback_office().say(result, kinds[0], who=name, reason=reason.strip())
     console = out()
     if not new:
@@ -82,6 +80,8 @@ def say(
 
 
 def _next_step(said: Feedback) -> str:
+    if said.kind is FeedbackKind.WRONG_PRODUCT and said.state is FeedbackState.APPLIED:
+        return f"{said.outcome}; see `stream-ad tasks proposals`, or look for some now with `stream-ad discover`"
     if said.outcome:
         return said.outcome
     match said.kind:
@@ -132,8 +132,7 @@ def withdraw(
     config: ConfigOption = None,
 ) -> None:
     """Take back what was said by mistake, before a job has taken it in."""
+    name = who_says(who)
     app = open_app(config)
-    gone = app.database.feedback.withdraw(
-        number, who=(who or login_name()).strip(), reason=reason.strip(), at=app.clock.now()
-    )
+    gone = app.database.feedback.withdraw(number, who=name, reason=reason.strip(), at=app.clock.now())
     out().print(f"feedback {gone.id} is withdrawn")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from stream_ad.commands.common import ConfigOption, coloured, login_name, open_app, out, table
+from stream_ad.commands.common import ConfigOption, coloured, open_app, out, table, who_says
 from stream_ad.domain.decision import Judgement, Override, TaskChange
 from stream_ad.domain.job import Job, JobKind
 from stream_ad.errors import ConfigError
@@ -24,11 +24,9 @@ def override(
     The job runs again from what it had learned and is measured again. It covers the harm that the gate found then, and
     no more: when another product would be hurt by now, or one more than then, the job is rejected once more.
     """
-    name, why = (who or login_name()).strip(), reason.strip()
-    if not name or not why:
-        raise ConfigError(
-            f"needed a name and a reason, got --who {name!r} --reason {why!r}; the audit table keeps both"
-        )
+    name, why = who_says(who), reason.strip()
+    if not why:
+        raise ConfigError(f"needed a reason, got --reason {reason!r}; the audit table keeps it")
     app = open_app(config)
     judged = Judgement.of_checkpoint(app.database.jobs.get(job_id).checkpoint)
     job = app.database.jobs.override(job_id, name, why, app.clock.now())
@@ -52,7 +50,9 @@ def print_judgement(job: Job) -> None:
         return
     passed = judged.decision.passed
     said = coloured("passed" if passed else "refused", "green" if passed else "yellow")
-    out().print(f"\nthe gate {said} this candidate for bank {judged.version}, made from bank {judged.made_from}:")
+    # the number that a refused candidate would have had goes to the next bank that is published
+    which = f"what became bank {judged.version}" if passed else f"the candidate of job {job.id}"
+    out().print(f"\nthe gate {said} {which}, made from bank {judged.made_from}:")
     rows = [_row(task, change, judged) for task, change in judged.decision.changes.items()]
     columns = (
         "task",
@@ -70,7 +70,8 @@ def print_judgement(job: Job) -> None:
     override = Override.of_checkpoint(job.checkpoint)
     if override is not None:
         at = override.at.astimezone().strftime("%Y-%m-%d %H:%M")
-        out().print(f"overridden by {override.who} on {at}: {override.reason}", markup=False)
+        waits = "; not yet published" if job.state.open else ""
+        out().print(f"overridden by {override.who} on {at}: {override.reason}{waits}", markup=False)
 
 
 def _row(task: str, change: TaskChange, judged: Judgement) -> Sequence[object]:

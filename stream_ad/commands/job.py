@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from stream_ad.adapters.starter import when_starter_is_gone
-from stream_ad.commands.common import COLOURS, ConfigOption, coloured, err, open_app, out
+from stream_ad.commands.common import ConfigOption, err, open_app, out, said_of_end
 from stream_ad.commands.jobs import JobNumber
 from stream_ad.commands.operations import start_log
 from stream_ad.errors import Unavailable
@@ -84,7 +84,7 @@ def run(
     if outcome is None:
         err().print(f"job {job_id} is not done; see `stream-ad jobs show {job_id}`")
     elif not supervised:
-        out().print(coloured(f"{outcome.state}: {outcome.message}", COLOURS.get(outcome.state)))
+        out().print(said_of_end(outcome.state, outcome.message))
 
 
 def _end_before_scorers_do() -> None:

@@ -24,6 +24,7 @@ from stream_ad.commands.common import (
 from stream_ad.commands.gate import print_judgement
 from stream_ad.commands.operations import operating_worker, say, start_log
 from stream_ad.domain.job import Job, JobState
+from stream_ad.domain.wording import counted
 from stream_ad.services.job_log import new_lines
 
 jobs = typer.Typer(
@@ -183,7 +184,7 @@ def worker(
     say(app, f"worker {running.name}, jobs run on {place}", console)
     with operating_worker(app, running, stop) as operations, bar if console.is_terminal else nullcontext():
         done = running.run(drain=drain)
-    say(app, f"{done} jobs done{f', {len(bad)} of them rejected or failed' if bad else ''}", console)
+    say(app, f"{counted(done, 'job')} done{f', {len(bad)} of them rejected or failed' if bad else ''}", console)
     raise typer.Exit(1 if drain and bad else ALL_OK)
 
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from stream_ad.app import App, code_version
 from stream_ad.commands.common import log_to_terminal
 from stream_ad.domain.result import InspectionResult
+from stream_ad.domain.wording import counted
 from stream_ad.services.probes import (
     not_alive,
     not_ready,
@@ -78,7 +79,8 @@ class Operations:
         health, counters = self._stream.health, self._stream.counters
         letters = sum(counters.dead_letters.values())
         waiting = f", waits for the {health.waiting_for}" if health.waiting_for else ""
-        return f"bank {health.bank_version}, {counters.received} pictures, {letters} dead letters{waiting}"
+        seen = f"{counted(counters.received, 'picture')}, {counted(letters, 'dead letter')}"
+        return f"bank {health.bank_version}, {seen}{waiting}"
 
     @contextmanager
     def open(self) -> Iterator["Operations"]:

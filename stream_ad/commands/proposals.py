@@ -12,13 +12,14 @@ from stream_ad.commands.common import (
     ConfigOption,
     coloured,
     err,
-    login_name,
     open_app,
     out,
     table,
+    who_says,
 )
 from stream_ad.domain.proposal import Proposal, ProposalKind, ProposalState
 from stream_ad.domain.task import Task, TaskId
+from stream_ad.domain.wording import counted
 from stream_ad.errors import ConfigError, DataError
 from stream_ad.services.discovery import sheet_path
 
@@ -43,8 +44,9 @@ def proposals(
     if not chosen:
         waiting, _ = app.database.kept_images.count()
         console.print(
-            f"no {'' if every else 'open '}proposals; {waiting} pictures of no known product are kept, a group of"
-            f" {app.settings.discovery.min_images} that look alike is proposed by the scheduler or `stream-ad discover`"
+            f"no {'' if every else 'open '}proposals; {counted(waiting, 'picture')} of no known product kept; a group"
+            f" of {app.settings.discovery.min_images} that look alike is proposed by the scheduler or"
+            " `stream-ad discover`"
         )
         return
     rows = [
@@ -56,11 +58,13 @@ def proposals(
             ", ".join(one.details.get("cameras", {})) or None,
             one.task,
             one.created_at,
+            *((one.decided_by, one.decided_at) if every else ()),
             one.remark if one.decided_at else one.reason,
         )
         for one in chosen
     ]
-    columns = ("proposal", "what", "state", "pictures", "cameras", "task", "since", "why")
+    decided = ("decided by", "decided at") if every else ()
+    columns = ("proposal", "what", "state", "pictures", "cameras", "task", "since", *decided, "why")
     console.print(table(*columns, rows=rows))
     for one in chosen:
         if one.state is ProposalState.OPEN:
@@ -109,9 +113,9 @@ def approve(
     Look at its pictures first: what is learned is what counts as good. A proposal to adapt a known task again needs
     --images, because it has none itself.
     """
+    who = who_says(who)
     app = open_app(config)
     proposal = app.database.proposals.get(proposal_id)
-    who = (who or login_name()).strip()
     if proposal.kind is ProposalKind.READAPT:
         if images is None or name or into:
             raise ConfigError(
@@ -130,6 +134,7 @@ def approve(
         job = app.discovery().approve_into(proposal_id, TaskId(into), who=who, remark=reason)
     else:
         assert name is not None
+        app.require_weights()  # before any picture is copied for it
         default = app.settings.calibration.false_alarm_rate
         task = Task(
             id=TaskId(name),
@@ -151,12 +156,19 @@ def reject(
     who: WhoOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Say that a proposal is no product: its pictures go, and what looks like them is not proposed again."""
+    """Say that a proposal is no product: its pictures and their sheet are deleted, at once.
+
+    What looks like them is not proposed again.
+    """
+    name = who_says(who)
     app = open_app(config)
     if not reason.strip():
         raise DataError("needed a reason, got an empty one; it is what the next one who asks will read")
-    app.discovery().reject(proposal_id, who=(who or login_name()).strip(), reason=reason.strip())
-    out().print(f"proposal {proposal_id} is rejected")
+    pictures, sheet = app.database.kept_images.of(proposal_id), app.settings.unknown_dir / sheet_path(proposal_id)
+    shown = f" and their sheet {sheet}" if sheet.is_file() else ""
+    app.discovery().reject(proposal_id, who=name, reason=reason.strip())
+    gone = f"; its {counted(len(pictures), 'picture')}{shown} are deleted" if pictures else ""
+    out().print(f"proposal {proposal_id} is rejected{gone}; what looks like it is not proposed again", markup=False)
 
 
 def discover(config: ConfigOption = None) -> None:
@@ -187,5 +199,5 @@ def _advice(app: App, one: Proposal) -> str:
     into = f", or `--into {escape(nearest['task'])}` if it is that" if nearest.get("near") else ""
     return (
         f"{one.id}:{shown} `stream-ad tasks approve {one.id} --name NAME`{into},"
-        f" or `stream-ad tasks reject {one.id} --reason TEXT`"
+        f" or `stream-ad tasks reject {one.id} --reason TEXT`, which deletes them"
     )

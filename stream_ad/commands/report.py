@@ -38,6 +38,7 @@ class Format(StrEnum):
 class JobFormat(StrEnum):
     MARKDOWN = "md"
     JSON = "json"
+    CSV = "csv"
     HTML = "html"
     TABLE = "table"
 
@@ -70,7 +71,7 @@ def forgetting(
     app = open_app(config)
     made = app.forgetting_report(first=first, last=last, pictures=format is Format.HTML)
     writers = {Format.MARKDOWN: to_markdown, Format.JSON: to_json, Format.CSV: to_csv, Format.HTML: to_html}
-    _give(made, writers.get(format), show, output, str(made.outcome))
+    _give(made, writers.get(format), show, output, f"Did anything get worse? {made.answer}")
 
 
 @report.command()
@@ -78,18 +79,26 @@ def job(
     job_id: JobNumber,
     format: Annotated[
         JobFormat,
-        typer.Option("--format", help="table for the terminal, md, json, or html (one file, pictures inside)."),
+        typer.Option(
+            "--format",
+            help="table for the terminal, md, json, csv (a row per product), or html (one file, pictures inside).",
+        ),
     ] = JobFormat.TABLE,
     output: OutputOption = None,
     config: ConfigOption = None,
 ) -> None:
     """What one job did: what it changed for which product, and why it was refused."""
-    from stream_ad.evaluation.job_report import to_html, to_json, to_markdown
+    from stream_ad.evaluation.job_report import to_csv, to_html, to_json, to_markdown
 
     app = open_app(config)
     made = app.reports.of_job(job_id, pictures=format is JobFormat.HTML)
-    writers = {JobFormat.MARKDOWN: to_markdown, JobFormat.JSON: to_json, JobFormat.HTML: to_html}
-    _give(made, writers.get(format), show_job, output, f"job {made.job_id} {made.state}")
+    writers = {
+        JobFormat.MARKDOWN: to_markdown,
+        JobFormat.JSON: to_json,
+        JobFormat.CSV: to_csv,
+        JobFormat.HTML: to_html,
+    }
+    _give(made, writers.get(format), show_job, output, f"Job {made.job_id}: {made.what}. {made.answer}")
 
 
 def _give(
@@ -105,7 +114,8 @@ def _give(
     else:
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(write(made), encoding="utf-8", newline="")
-        out().print(f"{said}: written to {output}", markup=False)
+        out().print(said, markup=False)
+        out().print(f"written to {output}", markup=False)
 
 
 def show(made: "ForgettingReport") -> None:
@@ -113,6 +123,7 @@ def show(made: "ForgettingReport") -> None:
     from stream_ad.evaluation import report_tables as tables
     from stream_ad.evaluation.findings import Outcome
     from stream_ad.evaluation.refusals import why
+    from stream_ad.evaluation.renderings import refused_title
 
     console = out()
     colour = {Outcome.KEPT: "green", Outcome.SLIGHT: "yellow", Outcome.LOST: "red"}.get(made.outcome)
@@ -134,7 +145,7 @@ def show(made: "ForgettingReport") -> None:
     if made.events:
         _print_table(console, "What happened", *tables.happened(made))
     for refusal in made.refusals:
-        title = f"Refused: {refusal.what} (job {refusal.step.job_id})"
+        title = f"{refused_title(refusal)} (job {refusal.step.job_id})"
         _print_table(console, title + (f": {why(refusal)}" if why(refusal) else ""), *tables.hurts(refusal.hurts))
     for decision in made.rejected:
         if not any(refusal.step == decision.step and refusal.reasons for refusal in made.refusals):

@@ -1,9 +1,6 @@
 """`stream-ad scheduler`: what must be done again and again, by one of any number of processes."""
 
-import logging
-import os
 import signal
-import sys
 import threading
 from typing import Annotated
 
@@ -11,7 +8,18 @@ import typer
 
 from stream_ad import scheduler_parts
 from stream_ad.app import App
-from stream_ad.commands.common import ALL_OK, ERROR, SOMETHING_WRONG, ConfigOption, coloured, err, open_app, out, table
+from stream_ad.commands.common import (
+    ALL_OK,
+    ERROR,
+    SOMETHING_WRONG,
+    ConfigOption,
+    coloured,
+    end_here_and_now,
+    err,
+    open_app,
+    out,
+    table,
+)
 from stream_ad.commands.operations import operating_scheduler, say, start_log
 from stream_ad.domain.duty import DutyRun
 from stream_ad.errors import ConfigError
@@ -55,10 +63,7 @@ def scheduler(
         drained = running.run(drain_s=FAREWELL_S)
     if not drained:  # its thread would keep the process alive
         say(app, f"left behind: {', '.join(running.busy)}; whoever leads next does it again", err())
-        logging.shutdown()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(ERROR)
+        end_here_and_now(ERROR)
 
 
 def show_duties(app: App) -> None:

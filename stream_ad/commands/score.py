@@ -32,7 +32,8 @@ def score(
 ) -> None:
     """Score pictures against the active bank.
 
-    p-value: the share of good parts that score at least as high. Exit code: 0 all OK, 1 some NG or unknown, 2 a
+    p-value: the share of good parts that score at least as high. Of an unknown product the task is only the nearest
+    one, and score and p-value are by that. Exit code: 0 all OK, 1 some NG or unknown, 2 a
     picture could not be read or something is wrong with the set-up.
     """
     app = open_app(config)
@@ -120,6 +121,11 @@ def row_of(file: Path, inspection: Inspection) -> dict[str, Any]:
     }
 
 
+def _only_nearest(row: dict[str, Any]) -> bool:
+    """Whether the task is only the nearest one, as of a picture of no known product; not one that was declared."""
+    return row["verdict"] == Verdict.UNKNOWN and row["task"] is not None and not row["alarm"]
+
+
 def draw(folder: Path, file: Path, picture: Picture, inspection: Inspection) -> Path:
     """The overlay's file; named after the picture, and after its place when that name is taken."""
     from PIL import Image
@@ -144,7 +150,7 @@ def show(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
         else (
             row["file"],
             coloured(row["verdict"], COLOURS.get(row["verdict"])),
-            row["task"],
+            f"nearest: {row['task']}" if _only_nearest(row) else row["task"],
             row["score"],
             row["threshold"],
             row["p_value"],

@@ -1,6 +1,5 @@
 """`stream-ad serve`, `publish` and `up`: the line."""
 
-import logging
 import os
 import signal
 import subprocess
@@ -15,11 +14,22 @@ from rich.markup import escape
 
 from stream_ad.adapters.memory import giving_back
 from stream_ad.app import App
-from stream_ad.commands.common import ERROR, ConfigOption, coloured, config_path, err, log_to_terminal, open_app, out
+from stream_ad.commands.common import (
+    ERROR,
+    ConfigOption,
+    coloured,
+    config_path,
+    end_here_and_now,
+    err,
+    log_to_terminal,
+    open_app,
+    out,
+)
 from stream_ad.commands.operations import Operations, log_results, say, start_log
 from stream_ad.commands.retention import sweeping
 from stream_ad.commands.score import COLOURS
-from stream_ad.domain.result import InspectionResult
+from stream_ad.domain.result import InspectionResult, Verdict
+from stream_ad.domain.wording import counted
 
 if TYPE_CHECKING:
     from stream_ad.services.counters import Counters
@@ -84,7 +94,7 @@ def run_stream(app: App, operations: Operations, stop: threading.Event, idle: fl
         counters = stream.run(stop, idle_s=idle)
     verdicts = ", ".join(f"{count} {verdict}" for verdict, count in counters.verdicts.most_common()) or "none scored"
     letters = sum(counters.dead_letters.values())
-    say(app, f"{counters.received} pictures: {verdicts}; {letters} dead letters", console)
+    say(app, f"{counted(counters.received, 'picture')}: {verdicts}; {counted(letters, 'dead letter')}", console)
     if counters.abandoned:
         say(app, "what did not end in time is left behind; it comes again", err())
     return counters
@@ -93,10 +103,7 @@ def run_stream(app: App, operations: Operations, stop: threading.Event, idle: fl
 def leave(counters: "Counters") -> None:
     """End here and now when threads were left behind: they would keep the process alive."""
     if counters.abandoned:
-        logging.shutdown()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(ERROR)
+        end_here_and_now(ERROR)
 
 
 def show_results(results: Sequence[InspectionResult]) -> None:
@@ -111,8 +118,15 @@ def show_results(results: Sequence[InspectionResult]) -> None:
 
 
 def _about(result: InspectionResult) -> str:
-    score = "" if result.score is None else f"score {result.score:.3f} (NG above {result.threshold:.3f})"
-    return f"{result.subject or result.message_id}  {result.task or '-'}  {score}  {result.alarm or ''}"
+    """Which picture, as what it was scored, and what is wrong."""
+    score = "" if result.score is None else f"score {result.score:.3f}"
+    above = "" if result.threshold is None else f"NG above {result.threshold:.3f}"  # a score by words has none
+    if result.verdict is Verdict.UNKNOWN and result.task is not None and result.alarm is None:
+        # what merely came nearest must not read as what it was judged to be
+        said = (f"nearest: {result.task} ({', '.join(filter(None, (score, above)))})",)
+    else:
+        said = (result.task or "-", f"{score} ({above})" if above else score, result.alarm)
+    return "  ".join(filter(None, (result.subject or result.message_id, *said)))
 
 
 def publish(
@@ -180,7 +194,7 @@ def publish(
             stop=stop_on_signals(),
             on_sent=lambda name, sent: status.update(f"{sent} sent, {escape(name)}"),
         )
-    out().print(f"{count} pictures sent to topic {options.topic}", markup=False)
+    out().print(f"{counted(count, 'picture')} sent to topic {options.topic}", markup=False)
 
 
 def up(config: ConfigOption = None, idle: IdleOption = None) -> None:

@@ -7,11 +7,12 @@ import typer
 from rich.markup import escape
 
 from stream_ad.app import App
-from stream_ad.commands.common import COLOURS, SOMETHING_WRONG, ConfigOption, coloured, open_app, out
+from stream_ad.commands.common import SOMETHING_WRONG, ConfigOption, open_app, out, said_of_end
 from stream_ad.commands.tasks import wait_for
 from stream_ad.domain.feedback import FeedbackKind, FeedbackState
 from stream_ad.domain.job import Job, JobKind, JobState
 from stream_ad.domain.task import TaskId
+from stream_ad.domain.wording import counted
 from stream_ad.errors import DataError
 from stream_ad.services.changes.squeezing import ROWS
 
@@ -49,10 +50,7 @@ def add_images(
     """
     app = open_app(config)
     if instead:
-        app.require_in_bank(TaskId(task))
-        checked = app.check_folders(
-            app.database.tasks.get(task), images=images, heldout=heldout, roi=None, detector=None
-        )
+        checked = app.other_pictures(TaskId(task), images=images, heldout=heldout)
     else:
         checked = app.more_pictures(TaskId(task), images=images, heldout=heldout)
     job = app.database.tasks.queue(TaskId(task), JobKind.READAPT, checked.payload, app.clock.now())
@@ -89,7 +87,7 @@ def patch(
             f"no false alarm of task {task!r} waits; mark one with `stream-ad feedback RESULT --false-alarm` first"
         )
     job = app.database.tasks.queue(TaskId(task), JobKind.PATCH, {}, app.clock.now(), feedback=chosen)
-    _told(app, job, f"task {task!r}: {len(chosen)} false alarm{'' if len(chosen) == 1 else 's'}", wait)
+    _told(app, job, f"task {task!r}: {counted(len(chosen), 'false alarm')}", wait)
 
 
 def retire(task: TaskName, wait: WaitOption = False, config: ConfigOption = None) -> None:
@@ -115,7 +113,7 @@ def squeeze(
     """
     app = open_app(config)
     job = app.database.tasks.queue(None, JobKind.SQUEEZE, {ROWS: rows}, app.clock.now())
-    _told(app, job, f"all tasks into {rows} rows", wait)
+    _told(app, job, f"all tasks into {counted(rows, 'row')}", wait)
 
 
 def _told(app: App, job: Job, what: str, wait: bool) -> None:
@@ -125,6 +123,6 @@ def _told(app: App, job: Job, what: str, wait: bool) -> None:
         console.print("a worker does it: `stream-ad worker` (if none runs); follow it with `stream-ad jobs list`")
         return
     ended = wait_for(app, job)
-    console.print(coloured(f"{ended.state}: {ended.message}", COLOURS.get(ended.state)))
+    console.print(said_of_end(ended.state, ended.message))
     if ended.state not in (JobState.PUBLISHED, JobState.DONE):
         raise typer.Exit(SOMETHING_WRONG)

@@ -22,9 +22,10 @@ from stream_ad.commands.common import (
     job_bar,
     open_app,
     out,
+    said_of_end,
     table,
 )
-from stream_ad.domain.job import Job, JobKind, JobState
+from stream_ad.domain.job import THEN, Job, JobKind, JobState
 from stream_ad.domain.task import Task, TaskId
 from stream_ad.errors import TaskExists
 from stream_ad.services.work import Outcome
@@ -45,8 +46,11 @@ STEP_S = 0.2
 
 
 class DetectorName(StrEnum):
+    ANOPLE = "anople"
     CMPMB = "cmpmb"
+    MPA = "mpa"
     PATCHCORE = "patchcore"
+    PROMPTMAD = "promptmad"
     ZERO_SHOT = "zero-shot"
 
 
@@ -111,7 +115,7 @@ def add_task(
     app.make_database()
     if task.id in app.database.banks.contents(app.database.banks.active_version()):
         raise TaskExists(task.id, f"or teach it more pictures with `stream-ad tasks add-images {task.id} --images DIR`")
-    checked = app.check_folders(
+    checked = app.check_new(
         task, images=images, heldout=heldout, roi=roi, detector=detector.value if detector else None
     )
     job = app.database.tasks.add(task, JobKind.ADAPT, checked.payload, app.clock.now())
@@ -121,9 +125,17 @@ def add_task(
         console.print("a worker learns it: `stream-ad worker` (if none runs); follow it with `stream-ad jobs list`")
         return
     ended = wait_for(app, job)
-    console.print(coloured(f"{ended.state}: {ended.message}", COLOURS.get(ended.state)))
+    console.print(said_of_end(ended.state, ended.message))
+    if THEN in ended.payload and (rest := following(app, ended)) is not None:
+        ended = wait_for(app, rest)
+        console.print(said_of_end(ended.state, ended.message))
     if ended.state is not JobState.PUBLISHED:
         raise typer.Exit(SOMETHING_WRONG)
+
+
+def following(app: App, job: Job) -> Job | None:
+    """The job of the same product that came after this one."""
+    return next((one for one in reversed(app.database.jobs.all()) if one.task == job.task and one.id > job.id), None)
 
 
 def wait_for(app: App, job: Job) -> Job:

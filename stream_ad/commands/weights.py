@@ -1,4 +1,4 @@
-"""`stream-ad weights ...`: the frozen backbone's weights on this machine."""
+"""`stream-ad weights ...`: weights on this machine, of frozen backbones and those that a detector shares."""
 
 from typing import Annotated
 
@@ -6,21 +6,30 @@ import typer
 
 from stream_ad.commands.common import ConfigOption, open_app, out, table
 
-weights = typer.Typer(no_args_is_help=True, help="Weights of the frozen backbone: what is here, and how to get more.")
+weights = typer.Typer(no_args_is_help=True, help="Weights on this machine: what is here, and how to get more.")
 
 
 @weights.command("list")
 def list_weights(config: ConfigOption = None) -> None:
-    """The models on this machine."""
-    from stream_ad.backbones.weights import pulled
+    """The models on this machine: what was pulled, `small`, which comes with the program, and detectors' weights."""
+    from stream_ad.backbones.weights import packaged, pulled
+    from stream_ad.detectors.shared_weights import found as shared
 
     settings = open_app(config).settings
-    rows = [(found.id, found.directory) for found in pulled(settings.weights_dir)]
-    if rows:
-        out().print(table("model", "folder", rows=rows))
-    else:
-        out().print(f"no weights in {settings.weights_dir}; where there is internet: stream-ad weights pull MODEL")
+    here = pulled(settings.weights_dir)
+    out().print(table("model", "folder", rows=[(found.id, found.directory) for found in (*here, packaged())]))
+    if not here:
+        out().print(f"none was pulled to {settings.weights_dir}; where there is internet: stream-ad weights pull MODEL")
     out().print(f"backbone.id is {settings.backbone.id!r}", markup=False)
+    trained = [
+        (one.folder.name, one.about["method"], one.about["backbone"]["name"], ", ".join(one.about["products"]))
+        for one in shared(settings.weights_dir)
+    ]
+    if trained:
+        out().print(table("shared weights", "method", "of backbone", "trained on", rows=trained))
+    for name, chosen in settings.detector.shared.items():
+        if chosen is not None:
+            out().print(f"detector.{name}.weights is {chosen}", markup=False)
 
 
 @weights.command()

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from stream_ad.backbones.views import Views
-from stream_ad.domain.bank import BankEntry
+from stream_ad.domain.bank import BankEntry, FeatureSpec
 from stream_ad.domain.images import ImageSet, Mask, Picture
 from stream_ad.domain.ports import Progress
 from stream_ad.domain.task import Task
@@ -61,6 +61,22 @@ class Detector(Protocol):
     def predict(self, views: Views, entries: Sequence[BankEntry]) -> RawPrediction:
         """Score a batch, one entry per image. An image's result does not depend on its batch."""
         ...
+
+
+@runtime_checkable
+class Shared(Protocol):
+    """A detector that scores by weights which all its tasks share."""
+
+    @property
+    def shared_weights(self) -> str:
+        """Their hash, which every entry of the detector names. Raises: ConfigError: there are none."""
+        ...
+
+
+def uncalibrated(detector: Detector, task: Task, arrays: Mapping[str, np.ndarray], features: FeatureSpec) -> BankEntry:
+    """What the detector adapted, before any threshold is known; it names the shared weights that it needs."""
+    shared = detector.shared_weights if isinstance(detector, Shared) else None
+    return BankEntry.uncalibrated(task, detector.name, arrays, features, shared)
 
 
 @runtime_checkable

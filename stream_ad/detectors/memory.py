@@ -12,7 +12,7 @@ units        (levels,)                 mean distance of the normal patches to th
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -34,7 +34,7 @@ from stream_ad.functional.whitening import Whitening, fit_whitening
 
 BATCH = 16
 #: arrays that memories of one task must have in common, where their scores are to be compared
-UNITS = ("units",)
+UNITS = ("units", "even", "usual")
 PROJECTED = 64  # channels that the choice of rows looks at
 
 #: patch tokens of (views, scale, blocks), by block; with prompts or without
@@ -55,6 +55,11 @@ class MemoryOptions:
     whitening: int = 0
     #: patches drawn for the choice of the coreset, an equal number per picture
     candidates: int = 20_000
+
+
+def within(options: MemoryOptions, depth: int) -> MemoryOptions:
+    """The options for a backbone of so many blocks: its last stands for those beyond."""
+    return replace(options, blocks=tuple(sorted({min(block, depth - 1) for block in options.blocks})))
 
 
 def batches(backbone: Backbone, images: ImageSet) -> Iterator[Views]:
@@ -147,6 +152,21 @@ def patch_distances(read_out: ReadOut, views: Views, entry: BankEntry) -> list[F
 def level_features(read_out: ReadOut, views: Views, entry: BankEntry) -> list[list[Float[Tensor, "patches channels"]]]:
     """What an entry's rows are compared with: per level, each image's patches, normalised and whitened."""
     return [features for _, features in sorted(_levels(read_out, views, entry), key=lambda level: level[0])]
+
+
+def channel_profile(
+    read_out: ReadOut, backbone: Backbone, normals: ImageSet, entry: BankEntry
+) -> Float[np.ndarray, "levels channels"]:
+    """Each channel's part in the squared distance of normal patches to their nearest rows; mean 1 at each level."""
+    roi, known = entry_roi(entry), torch.from_numpy(entry.arrays["coreset"]).float().transpose(0, 1)
+    inside = slice(None) if roi is None else torch.from_numpy(roi_patches(roi, backbone.grid))
+    apart = torch.zeros(known.shape[0], known.shape[2])
+    for views in batches(backbone, normals):
+        for level, pictures in enumerate(level_features(read_out, views.inside(roi), entry)):
+            points, rows = torch.cat([one[inside] for one in pictures]).cpu(), known[level]
+            nearest = torch.addmm(rows.square().sum(1), points, rows.T, alpha=-2).argmin(1)
+            apart[level] += (points - rows[nearest]).square().sum(0)
+    return (apart / apart.mean(1, keepdim=True).clamp_min(1e-12)).numpy()
 
 
 def _levels(

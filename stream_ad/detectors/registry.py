@@ -1,18 +1,32 @@
 """Every detector by the name that config.yaml uses. To add one: its file, and a line here."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from stream_ad.backbones.base import Backbone
+from stream_ad.detectors.anople import Anople, AnopleMemoryOptions
 from stream_ad.detectors.base import Detector
+from stream_ad.detectors.by_weights import ByWeights
 from stream_ad.detectors.cmpmb import Cmpmb, CmpmbOptions
+from stream_ad.detectors.mpa import Mpa
 from stream_ad.detectors.patchcore import PatchCore, PatchCoreOptions
+from stream_ad.detectors.promptmad import PromptMadDetector
+from stream_ad.detectors.shared_weights import SharedWeights
 from stream_ad.detectors.zero_shot import ZeroShot
 from stream_ad.errors import BankError, ConfigError
 
+
+def _anople(backbone: Backbone, *, weights: SharedWeights | Path | None = None, **memory: Any) -> Anople:
+    return Anople(backbone, weights, AnopleMemoryOptions(**memory))
+
+
 DETECTORS: Mapping[str, Callable[[Backbone, Mapping[str, Any]], Detector]] = {
+    "anople": lambda backbone, options: ByWeights("anople", _anople, backbone, options),
     "cmpmb": lambda backbone, options: Cmpmb(backbone, CmpmbOptions(**options)),
+    "mpa": lambda backbone, options: ByWeights("mpa", Mpa, backbone, options),
     "patchcore": lambda backbone, options: PatchCore(backbone, PatchCoreOptions(**options)),
+    "promptmad": lambda backbone, options: ByWeights("promptmad", PromptMadDetector, backbone, options),
     "zero-shot": lambda backbone, options: ZeroShot(backbone, **options),
 }
 

@@ -38,3 +38,33 @@ def patch_mse(damaged: Float[Tensor, "batch patches"], share: Float[Tensor, "bat
     intact = error[~hit].mean() if (~hit).any() else error.new_zeros(())
     broken = error[hit].mean() if hit.any() else error.new_zeros(())
     return (intact + broken) / 2
+
+
+def focal_loss(logit: Float[Tensor, "*any"], truth: Float[Tensor, "*any"], focus: float = 2.0) -> Float[Tensor, ""]:
+    """Mean cross-entropy in which what is judged right already counts little (Lin et al. 2017); no class weighs more.
+
+    `logit`: log-odds that the truth is 1; nothing overflows, however sure they are.
+    """
+    missed = torch.sigmoid(torch.where(truth > 0.5, -logit, logit))  # probability given to the wrong side
+    return -(missed**focus * F.logsigmoid(torch.where(truth > 0.5, logit, -logit))).mean()
+
+
+def dice_loss(
+    probability: Float[Tensor, "*maps height width"], truth: Float[Tensor, "*maps height width"]
+) -> Float[Tensor, ""]:
+    """One minus the overlap of each map with its truth, the mean of all maps (Li et al. 2019, smoothed by one pixel).
+
+    A map whose truth is empty is asked to be empty too.
+    """
+    common = (probability * truth).sum((-2, -1))
+    total = probability.sum((-2, -1)) + truth.sum((-2, -1))
+    return (1 - (2 * common + 1) / (total + 1)).mean()
+
+
+def hinge_loss(
+    probability: Float[Tensor, "*any"], truth: Float[Tensor, "*any"], normal: float = 0.5, damaged: float = 0.5
+) -> Float[Tensor, ""]:
+    """By how much good pixels are above `normal` and damaged ones below `damaged`, each side by its own mean (MPA)."""
+    hit = truth > 0.5
+    above, below = (probability - normal).clamp(min=0), (damaged - probability).clamp(min=0)
+    return (above * ~hit).sum() / (~hit).sum().clamp(min=1) + (below * hit).sum() / hit.sum().clamp(min=1)

@@ -9,14 +9,25 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from stream_ad.adapters.datasets import btad, dagm, kolektor_sdd, kolektor_sdd2, mvtec, real_iad, visa
+from stream_ad.adapters.datasets import (
+    brain,
+    btad,
+    dagm,
+    isic,
+    kolektor_sdd,
+    kolektor_sdd2,
+    mvtec,
+    polyps,
+    real_iad,
+    visa,
+)
 from stream_ad.adapters.datasets.files import Reader, contents, subfolders
 from stream_ad.adapters.heldout import HeldoutFolder
 from stream_ad.adapters.image_folders import ImageFiles, PictureCache, require_folder
 from stream_ad.domain.product import Product
 from stream_ad.errors import DataError
 
-READERS: Sequence[Reader] = (visa, real_iad, dagm, kolektor_sdd, kolektor_sdd2, btad, mvtec)
+READERS: Sequence[Reader] = (visa, real_iad, dagm, kolektor_sdd, kolektor_sdd2, isic, polyps, brain, btad, mvtec)
 DEPTH = 3  # folders below the one that is given: collections of sets, sets, products
 
 
@@ -29,13 +40,19 @@ class _Place(NamedTuple):
 
 
 def find_products(
-    root: Path, names: Sequence[str] | None = None, *, max_pixels: int = 50_000_000, cache_mb: float = 512.0
+    root: Path,
+    names: Sequence[str] | None = None,
+    *,
+    to_learn: bool = True,
+    max_pixels: int = 50_000_000,
+    cache_mb: float = 512.0,
 ) -> list[Product]:
     """The products in a folder: a data set, one of its products, or several data sets side by side.
 
     They come in the order of `names`, else in that of their folders' names. A product's id is its folder's name (made
     plain: "btad_01", "dagm_class3"); where two sets have the same, each gets its set's folder before it. Of sets whose
     splits hold defective training pictures only the good ones are learnt. All products share one cache of pictures.
+    Without `to_learn` sets that only judge come too: their `train` is empty, and perhaps no test picture is good.
 
     Raises:
         DataError: no data set is there, part of one is missing, or `names` has a product that is not there; says what
@@ -47,21 +64,27 @@ def find_products(
             looked_for = "; ".join(reader.LOOKED_FOR for reader in READERS)
             raise DataError(f"needed a data set in {root}: {looked_for}. Found {contents(root)}")
         cache = PictureCache(max_pixels=max_pixels, cache_mb=cache_mb)
-        return [_open(place, cache) for place in _chosen(places, names, root)]
+        return [_open(place, cache, to_learn) for place in _chosen(places, names, root)]
     except OSError as error:
         raise DataError(
             f"cannot read {error.filename or root}: {error.strerror}; check the path and its permissions"
         ) from error
 
 
-def _open(place: _Place, cache: PictureCache) -> Product:
+def _open(place: _Place, cache: PictureCache, to_learn: bool) -> Product:
     files = place.reader.read(place.folder, place.category)
     good = sum(file.kind == "good" for file in files.test)
     defective = len(files.test) - good
-    if not (files.train and good and defective):
+    if to_learn and not (files.train and good and defective):
         raise DataError(
             f"product {place.id!r} in {place.folder}: needed good pictures to learn and good and defective ones to"
             f" test, found {len(files.train)}, {good} and {defective}; add the others, or name products without it"
+            " (`stream-ad bench zero-shot` needs damaged ones alone)"
+        )
+    if not defective:
+        raise DataError(
+            f"product {place.id!r} in {place.folder}: needed defective pictures to test, found {good} good ones alone;"
+            " add some, or name products without it"
         )
     return Product(
         id=place.id,

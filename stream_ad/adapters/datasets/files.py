@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from stream_ad.adapters.datasets.published import Category, Counts
 from stream_ad.adapters.heldout import HeldoutFile
 from stream_ad.errors import DataError
 
@@ -88,3 +89,24 @@ def mask_note(test: Sequence[HeldoutFile]) -> str:
     """What to say about masks; empty when each defective picture has one."""
     missing, defective = without_masks(test), sum(file.kind != "good" for file in test)
     return f"{missing} of {defective} defective pictures have no mask and do not count for pixels" if missing else ""
+
+
+def judged_alone(
+    class_name: str, layout: str, dataset: str, published: Mapping[str, Category], test: Sequence[HeldoutFile]
+) -> ProductFiles:
+    """A set that only judges: no training part is published, and perhaps no good picture; the note says what lacks."""
+    good = sum(file.kind == "good" for file in test)
+    known = published.get(dataset)
+    counts = Counts(0, good, len(test) - good)
+    notes = [] if good else ["no good picture: image metrics are not measured"]
+    notes += [note] if (note := mask_note(test)) else []
+    return ProductFiles(
+        class_name=class_name,
+        layout=layout,
+        dataset=dataset,
+        category=dataset,
+        train=[],
+        test=test,
+        complete=known is not None and counts == known.counts and (good > 0 or not without_masks(test)),
+        note="; ".join(notes),
+    )

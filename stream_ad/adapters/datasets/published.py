@@ -82,3 +82,15 @@ DTD_SYNTHETIC = {
         *("Stratified_154", "Woven_001", "Woven_068", "Woven_104", "Woven_125", "Woven_127"),
     )
 }
+#: nothing is learned from them; MPA's Appendix A has the same counts
+MEDICAL = {
+    "ISIC": _category(0, 0, 379),
+    "CVC-ClinicDB": _category(0, 0, 612),
+    "CVC-ColonDB": _category(0, 0, 380),
+    "Kvasir": _category(0, 0, 1000),
+    "Endo": _category(0, 0, 200),
+    "EndoScene": _category(0, 0, 60),
+    "HeadCT": _category(0, 100, 100),
+    "BrainMRI": _category(0, 98, 155),
+    "Br35H": _category(0, 1500, 1500),
+}

@@ -1,0 +1,65 @@
+"""States of a training that goes on after a kill: saved whole or not at all, and only for a run of equal settings."""
+
+import hashlib
+import json
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from safetensors import SafetensorError
+
+from stream_ad.errors import DataError
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """A module or an optimiser."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> Any: ...
+
+
+#: what reading a file that was cut short, or that another version wrote, raises
+UNREADABLE = (pickle.UnpicklingError, EOFError, RuntimeError, KeyError, ValueError, SafetensorError)
+
+
+def unreadable(path: Path, error: Exception) -> DataError:
+    """What to say of such a file."""
+    return DataError(
+        f"needed what an earlier run left in {path}, but it is damaged or another version's"
+        f" ({type(error).__name__}); delete it, and it is made anew"
+    )
+
+
+def digest(of: Any) -> str:
+    """A name for what a state must agree with, given as JSON has it."""
+    return hashlib.sha256(json.dumps(of, sort_keys=True).encode()).hexdigest()
+
+
+def save(path: Path, step: int, last: Mapping[str, float], parts: Mapping[str, Stateful]) -> None:
+    """The parts after a step, on disk before this returns."""
+    state = {"step": step, "last": dict(last)} | {name: part.state_dict() for name, part in parts.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    with partial.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.rename(path)
+
+
+def restore(path: Path, parts: Mapping[str, Stateful], device: torch.device) -> tuple[int, dict[str, float]]:
+    """The step that a saved state is of and the last losses, the parts as they were then; 0 where none was saved."""
+    if not path.is_file():
+        return 0, {}
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
+        return state["step"], state["last"]
+    except UNREADABLE as error:
+        raise unreadable(path, error) from error

@@ -1,0 +1,121 @@
+"""`stream-ad train mpa` and `stream-ad weights list`, as people use them."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stream_ad.app import App
+from stream_ad.cli import main
+from stream_ad.config import Settings, load_settings
+from stream_ad.detectors import shared_weights
+from stream_ad.detectors.base import Shared
+from stream_ad.detectors.registry import make_detector
+from stream_ad.errors import NoSharedWeights
+from stream_ad.evaluation.continual.variants import chosen
+from tests.discovery_kit import proposed
+from tests.models import tiny, untaught
+from tests.pictures import NUT, Pictures, disc, quiet
+
+
+def product(root: Path, name: str, first: int) -> None:
+    """Discs, as MVTec AD lies."""
+    mask = np.zeros((96, 96), np.uint8)
+    mask[44:50, 30:66] = 255
+    for place, count in (("train/good", 1), ("test/good", 3), ("test/scratch", 3)):
+        (root / name / place).mkdir(parents=True)
+        for n in range(count):
+            picture = disc(first + n, scratched=place == "test/scratch")
+            first += 1
+            Image.fromarray(picture).save(root / name / place / f"{n:03d}.png")
+    (root / name / "ground_truth" / "scratch").mkdir(parents=True)
+    for n in range(3):
+        Image.fromarray(mask).save(root / name / "ground_truth" / "scratch" / f"{n:03d}_mask.png")
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    for name in [name for name in os.environ if name.startswith("STREAM_AD_")]:
+        monkeypatch.delenv(name)
+    (tmp_path / "config.yaml").write_text("backbone: {id: tiny, image_size: 64}\n")
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            main(list(arguments))
+        told = capsys.readouterr()
+        return int(ended.value.code or 0), told.out, " ".join(told.err.split())
+
+    return run
+
+
+def test_weights_are_trained_listed_and_named_in_the_settings(run, tmp_path: Path) -> None:
+    product(tmp_path / "sets", "washer", 0)
+    product(tmp_path / "sets", "ring", 100)
+    train = ("train", "mpa", "--data", "sets", "--tasks", "washer,ring", "--steps", "3")
+    experts = ("--stage", "2", "--expert-steps", "2")
+    code, out, _ = run(*train, *experts)
+    assert code == 0
+    weights = Path(out.split("weights: ")[1].split("}")[0])
+    assert weights.parent == tmp_path / "stream-ad-data" / "weights"
+    code, again, _ = run(*(part.replace("washer,ring", "ring,washer") for part in train), *experts)
+    assert (code, again) == (0, out)  # nothing was left to do
+    assert run(*train)[0] == 0  # without experts
+    listed = run("weights", "list")[1].splitlines()
+    assert [line.split()[1] for line in listed if line.startswith("mpa-")].count("MPAMA") == 1
+    assert [line.split()[1] for line in listed if line.startswith("mpa-")].count("MPA") == 1
+    assert next(line for line in listed if weights.name in line).split(maxsplit=3)[3].strip() == "ring, washer"
+
+    settings = f"backbone: {{id: tiny, image_size: 64}}\ndetector: {{mpa: {{weights: {weights}}}}}\n"
+    (tmp_path / "config.yaml").write_text(settings)
+    assert f"detector.mpa.weights is {weights}" in run("weights", "list")[1]
+
+
+def test_a_product_that_is_not_there_is_said(run, tmp_path: Path) -> None:
+    product(tmp_path / "sets", "washer", 0)
+    code, _, err = run("train", "mpa", "--data", "sets", "--tasks", "ring")
+    assert code == 2
+    assert "no product in sets is called 'ring'; products: washer" in err
+
+
+def test_a_product_cannot_be_taught_by_weights_that_are_not_there(run, tmp_path: Path) -> None:
+    product(tmp_path / "sets", "washer", 0)
+    code, out, err = run("add-task", "washer", "--images", "sets/washer/test/good", "--detector", "mpa")
+    assert (code, out) == (2, "")
+    assert "'mpa' needs shared weights: train some with `stream-ad train mpa`" in err
+    assert "washer" not in run("tasks")[1]
+
+
+def test_what_was_proposed_is_not_copied_for_a_detector_without_weights(run, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("backbone: {id: tiny, image_size: 96}\ndetector: {name: mpa}\n")
+    assert run("init")[0] == 0
+    with App(load_settings(tmp_path / "config.yaml")) as app:
+        proposed(app.database)
+        code, out, err = run("tasks", "approve", "1", "--name", "washer", "--who", "ada")
+        assert (code, out) == (2, "")
+        assert "'mpa' needs shared weights" in err
+        assert not app.settings.task_pictures_dir.exists()
+        with pytest.raises(NoSharedWeights):
+            app.check_more({"detector": "mpa"}, images=tmp_path, heldout=None)
+
+
+def test_a_sequence_is_scored_by_the_weights_that_settings_name(tmp_path: Path) -> None:
+    weights = shared_weights.save("mpa", untaught().arrays, untaught().about, "", tmp_path)
+    (bare,) = chosen(["mpa"], "fast", depth=12)
+    (given,) = chosen(["mpa"], "fast", depth=12, weights={"mpa": weights})
+    with pytest.raises(NoSharedWeights):
+        make_detector(bare.detector, tiny(), bare.options).adapt(NUT, Pictures([]), roi=None, seed=0, progress=quiet)
+    detector = make_detector(given.detector, tiny(), given.options)
+    assert isinstance(detector, Shared)
+    assert detector.shared_weights.startswith(weights.name.removeprefix("mpa-"))
+    assert json.loads(json.dumps(given.told)) == {"weights": weights.name}  # of a path only the hash is told
+
+
+def test_settings_know_which_detectors_need_weights(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("detector: {mpa: {weights: here}}\n")
+    assert load_settings(tmp_path / "config.yaml").detector.shared["mpa"] == tmp_path / "here"
+    assert "cmpmb" not in Settings().detector.shared
+    assert Settings().detector.shared["mpa"] is None
