@@ -30,7 +30,9 @@ RESULTS = Path(__file__).parent / "results"
 def measured(chosen: argparse.Namespace) -> list[dict[str, Any]]:
     """Per product and repeat: calibration size, new good pictures, and how many exceed the threshold for each rate."""
     backbone = backbone_at(chosen.backbone, chosen.weights)
-    detector = make_detector(chosen.detector, backbone, detector_options(chosen.preset)[chosen.detector])
+    detector = make_detector(
+        chosen.detector, backbone, detector_options(chosen.preset, depth=backbone.depth)[chosen.detector]
+    )
     rows = []
     for line in lines(chosen.data, chosen.tasks.split(",") if chosen.tasks else None):
         for repeat in range(chosen.repeats):

@@ -100,7 +100,8 @@ def main() -> None:
     chosen = parser.parse_args()
     shares = [float(share) for share in chosen.shares.split(",")]
     backbone = backbone_at(chosen.backbone, chosen.weights)
-    detector = make_detector(chosen.detector, backbone, detector_options(chosen.preset)[chosen.detector])
+    options = detector_options(chosen.preset, depth=backbone.depth)
+    detector = make_detector(chosen.detector, backbone, options[chosen.detector])
     about = {
         "data": "real" if chosen.data else "rendered",
         "detector": chosen.detector,

@@ -49,7 +49,7 @@ def rendered(product: str, count: int) -> Pictures:
 
 def measured(method: str, products: list[str], backbone: VitBackbone) -> dict[str, Any]:
     name, preset, changes = METHODS[method]
-    options = dict(detector_options(preset, {}))
+    options = dict(detector_options(preset, depth=backbone.depth))
     taken = {key: value for key, value in changes.items() if key in options[name]}
     detectors = make_detectors(backbone, {**options, name: {**options[name], **taken}})
     bank = MemoryBank(0)

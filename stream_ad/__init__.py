@@ -1,7 +1,7 @@
 """Continual visual inspection of production lines: one bank, one entry per product line, nothing forgotten unseen.
 
 >>> from stream_ad import open_workbench, plot
->>> bench = open_workbench(backbone="tiny")
+>>> bench = open_workbench(backbone="small")
 >>> len(bench.bank)
 0
 """

@@ -21,10 +21,10 @@ from stream_ad.domain.bank import BankEntry, MemoryBank
 from stream_ad.domain.duty import DutyRun
 from stream_ad.domain.evaluation import TaskEvaluation
 from stream_ad.domain.images import HeldoutSet, ImageSet, Mask
-from stream_ad.domain.job import Job
+from stream_ad.domain.job import FEW, Job, first_few, learns_all
 from stream_ad.domain.ports import Progress, Sink, Source
 from stream_ad.domain.task import Task, TaskId
-from stream_ad.errors import DataError
+from stream_ad.errors import DataError, NoSharedWeights
 from stream_ad.services.gate import GateBudgets
 from stream_ad.services.heldout import learning_job
 from stream_ad.services.work import Outcome, Storage, TaskImages, Work
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from stream_ad.services.placing import Placing
     from stream_ad.services.retention import Retention
     from stream_ad.services.scheduling import Duty, Scheduler
-    from stream_ad.services.scoring import Scorer
+    from stream_ad.services.scoring import Scorer, ZeroShot
     from stream_ad.services.streaming import OnBatch, Stream
     from stream_ad.services.worker import Worker
     from stream_ad.task_images import Checked, TaskImageReader
@@ -139,7 +139,7 @@ class App:
     def detectors(self) -> Mapping[str, "Detector"]:
         from stream_ad.detectors.registry import make_detectors
 
-        return make_detectors(self.backbone, self.settings.detector.options())
+        return make_detectors(self.backbone, self.settings.detector.options(self.backbone.depth))
 
     def model(self, bank: MemoryBank, *, remember: bool = True) -> "BankModel":
         """A bank ready to score; `remember` features of pictures for when they come again: a stream's never do.
@@ -164,7 +164,7 @@ class App:
 
         bank = self.database.banks.load() if bank is None else bank
         wanted = self.settings.discovery
-        zero_shot, name = discovery_parts.zero_shot(self.backbone) if wanted.zero_shot else (None, "")
+        zero_shot, name = self._zero_shot() if wanted.zero_shot else (None, "")
         return Scorer(
             partial(self.model, remember=False),
             bank,
@@ -173,6 +173,11 @@ class App:
             zero_shot=zero_shot,
             zero_shot_name=name,
         )
+
+    def _zero_shot(self) -> "tuple[ZeroShot, str]":
+        """What scores pictures of no known product: trained words where there are weights, else untrained ones."""
+        chosen = "zero-shot" if self.settings.detector.mpa.weights is None else "mpa"
+        return discovery_parts.zero_shot(self.backbone, self.detectors[chosen])
 
     # --- jobs -------------------------------------------------------------------------------------
 
@@ -187,18 +192,64 @@ class App:
             **self.decoding,
         )
 
+    def require_weights(self, detector: str | None = None) -> None:
+        """Nothing, when the detector (None: the one that settings name) can learn: now, not when a worker has the job.
+
+        Raises:
+            NoSharedWeights: it needs some, and settings name none.
+        """
+        chosen = detector or self.settings.detector.name
+        shared = self.settings.detector.shared
+        if chosen in shared and shared[chosen] is None:
+            raise NoSharedWeights(chosen)
+
+    def check_more(self, payload: Mapping[str, Any], *, images: Path, heldout: Path | None) -> "Checked":
+        """As `task_images.check_more`, for a task whose job can be done. Raises: NoSharedWeights: it cannot."""
+        payload = learns_all(payload)
+        self.require_weights(payload.get("detector"))
+        return self.task_images.check_more(payload, images=images, heldout=heldout)
+
     def check_folders(
         self, task: Task, *, images: Path, heldout: Path | None, roi: Path | None, detector: str | None
     ) -> "Checked":
-        """The payload of a new task's job, when its folders are fit for it. Raises: DataError."""
-        return self.task_images.check(
-            task, images=images, heldout=heldout, roi=roi, detector=detector or self.settings.detector.name
-        )
+        """The payload of a new task's job, when its folders are fit for it.
+
+        Raises:
+            DataError: they are not.
+            NoSharedWeights: the detector needs some, and settings name none.
+        """
+        chosen = detector or self.settings.detector.name
+        self.require_weights(chosen)
+        return self.task_images.check(task, images=images, heldout=heldout, roi=roi, detector=chosen)
+
+    def check_new(
+        self, task: Task, *, images: Path, heldout: Path | None, roi: Path | None, detector: str | None
+    ) -> "Checked":
+        """As `check_folders`, of a task that is new: where settings say so, a few pictures are learned first.
+
+        Raises:
+            DataError, NoSharedWeights: as `check_folders`.
+        """
+        wanted = self.settings.detector
+        checked = self.check_folders(task, images=images, heldout=heldout, roi=roi, detector=detector)
+        if detector is not None or wanted.few_shot in (None, wanted.name):
+            return checked
+        self.require_weights(wanted.few_shot)
+        return replace(checked, payload=first_few(checked.payload, wanted.few_shot, wanted.few_shot_images))
 
     def learn(
-        self, task: Task, normals: ImageSet, *, detector: str | None, roi: Mask | None, progress: Progress
+        self,
+        task: Task,
+        normals: ImageSet,
+        *,
+        detector: str | None,
+        roi: Mask | None,
+        progress: Progress,
+        few: int = 0,
     ) -> BankEntry:
         """A task's entry, by the settings; `detector` by its name, None: the one that settings name.
+
+        With `few`, only so many of the pictures are learned.
 
         Raises:
             ConfigError: there is no such detector.
@@ -219,11 +270,24 @@ class App:
             folds=self.settings.calibration.folds,
             split_from=self.settings.calibration.split_from,
             max_suspects=self.settings.calibration.max_suspects,
+            few=few,
             progress=progress,
         )
 
     def _learn(self, task: Task, images: TaskImages, payload: Mapping[str, Any], progress: Progress) -> BankEntry:
-        return self.learn(task, images.normals, detector=payload.get("detector"), roi=images.roi, progress=progress)
+        from stream_ad.detectors.by_weights import ByWeights
+
+        detector = self.detectors.get(payload.get("detector") or self.settings.detector.name)
+        if isinstance(detector, ByWeights):
+            detector.require_unseen(task.id, [*images.heldout.regression.ids, *images.heldout.test.ids])
+        return self.learn(
+            task,
+            images.normals,
+            detector=payload.get("detector"),
+            roi=images.roi,
+            progress=progress,
+            few=payload.get(FEW, 0),
+        )
 
     def _evaluate(
         self, bank: MemoryBank, heldout: Mapping[TaskId, HeldoutSet], progress: Progress
@@ -381,7 +445,7 @@ class App:
 
     def discovery(self) -> "Discovery":
         """What makes products of pictures that no known product explains."""
-        check, check_more = discovery_parts.checks(self.database, self.check_folders, self.task_images.check_more)
+        check, check_more = discovery_parts.checks(self.database, self.check_new, self.check_more)
         return discovery_parts.discovery(
             self.settings, self.database, self.clock, self.decoding, check=check, check_more=check_more
         )
@@ -411,7 +475,20 @@ class App:
         """
         self.require_in_bank(task)
         payload = learning_job(task, self.database.jobs, self.database.banks).payload
-        return self.task_images.check_more(payload, images=images, heldout=heldout)
+        return self.check_more(payload, images=images, heldout=heldout)
+
+    def other_pictures(self, task: TaskId, *, images: Path, heldout: Path | None) -> "Checked":
+        """The payload of a job that learns a task of the active bank anew from these folders alone, by the detector and
+        in the region that it has.
+
+        Raises:
+            UnknownTask, DataError: as `more_pictures`.
+        """
+        self.require_in_bank(task)
+        had = learns_all(learning_job(task, self.database.jobs, self.database.banks).payload)
+        roi = Path(had["roi"]) if had.get("roi") else None
+        known = self.database.tasks.get(task)
+        return self.check_folders(known, images=images, heldout=heldout, roi=roi, detector=had.get("detector"))
 
     def retention(self) -> "Retention":
         """What deletes old pictures, overlays, results and dead letters, as `retention` says."""
@@ -447,7 +524,7 @@ class App:
             self.settings,
             self.database,
             self.clock,
-            discover=lambda: self.discovery().run(),
+            discover=lambda still: self.discovery().run(still),
             retention=self.retention(),
             write_report=self.write_report,
         )
@@ -550,4 +627,10 @@ def configuration_hash(settings: Settings) -> str:
     """One hash for all settings that change what a picture scores."""
     chosen = {name: getattr(settings, name).model_dump(mode="json") for name in SCORING_SECTIONS}
     del chosen["routing"]["sticky_checks"]  # no figure is measured with it
+    for name in ("few_shot", "few_shot_images"):  # who learns first; what it learned is in its entry
+        del chosen["detector"][name]
+    for name in settings.detector.shared:
+        del chosen["detector"][name]["weights"]  # every entry names its own
+        if not chosen["detector"][name]:
+            del chosen["detector"][name]
     return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:16]

@@ -11,8 +11,11 @@ from rich.console import Console
 from stream_ad.commands import gate, proposals, setup, stream, task_changes, tasks
 from stream_ad.commands.bank import bank
 from stream_ad.commands.bench import bench
+from stream_ad.commands.bench_few_shot import few_shot
+from stream_ad.commands.bench_reconstruction import reconstruction
 from stream_ad.commands.bench_robustness import robustness
 from stream_ad.commands.bench_throughput import throughput
+from stream_ad.commands.bench_zero_shot import zero_shot
 from stream_ad.commands.common import ERROR, SESSION, ConfigOption, Session, err
 from stream_ad.commands.demo import demo
 from stream_ad.commands.dlq import dlq
@@ -25,6 +28,7 @@ from stream_ad.commands.retention import retention
 from stream_ad.commands.scheduler import scheduler
 from stream_ad.commands.schema import schema
 from stream_ad.commands.score import score
+from stream_ad.commands.train import train
 from stream_ad.commands.weights import weights
 from stream_ad.errors import StreamAdError
 
@@ -65,6 +69,7 @@ SET_UP, TEACH, INSPECT = "Set up", "Teach", "Inspect"
 cli.command(rich_help_panel=SET_UP)(setup.init)
 cli.command(rich_help_panel=SET_UP)(doctor)
 cli.add_typer(weights, name="weights", rich_help_panel=SET_UP)
+cli.add_typer(train, name="train", rich_help_panel=SET_UP)
 cli.command(rich_help_panel=SET_UP)(demo)
 cli.command("add-task", rich_help_panel=TEACH)(tasks.add_task)
 for decide in (proposals.proposals, proposals.approve, proposals.reject):
@@ -89,8 +94,11 @@ cli.add_typer(dlq, name="dlq", rich_help_panel=INSPECT)
 cli.command(rich_help_panel=INSPECT)(retention)
 cli.command(rich_help_panel=INSPECT)(schema)
 cli.add_typer(report, name="report", rich_help_panel=INSPECT)
+bench.command("few-shot")(few_shot)
 bench.command()(robustness)
 bench.command()(throughput)
+bench.command("zero-shot")(zero_shot)
+bench.command("reconstruction")(reconstruction)
 cli.add_typer(bench, name="bench", rich_help_panel=INSPECT)
 
 

@@ -84,10 +84,22 @@ class Cmpmb(Section):
     pooled_width: Natural | None = None
 
 
+class Trained(Section):
+    """A detector whose tasks share weights."""
+
+    weights: Path | None = None
+
+
+class PromptMad(Trained):
+    refinements: Natural = 4
+
+
 class Detector(Section):
     """What is null is the preset's."""
 
-    name: Literal["cmpmb", "patchcore", "zero-shot"] = "cmpmb"
+    name: Literal["anople", "cmpmb", "mpa", "patchcore", "promptmad", "zero-shot"] = "cmpmb"
+    few_shot: Literal["anople", "patchcore"] | None = None
+    few_shot_images: Annotated[int, Field(ge=1, le=64)] = 4
     preset: Literal["fast", "accurate", "paper"] = "fast"
     feature_block: Natural = 5
     coreset_rows: Count | None = None
@@ -97,11 +109,22 @@ class Detector(Section):
     candidates: Count | None = None
     top_k: Count | None = None
     cmpmb: Cmpmb = Cmpmb()
+    anople: Trained = Trained()
+    mpa: Trained = Trained()
+    promptmad: PromptMad = PromptMad()
 
-    def options(self) -> Mapping[str, Mapping[str, Any]]:
-        """What each detector's constructor takes, by the detector's name."""
-        own = self.model_dump(exclude={"name", "preset", "feature_block", "cmpmb"})
-        return detector_options(self.preset, own | self.cmpmb.model_dump())
+    @property
+    def shared(self) -> Mapping[str, Path | None]:
+        """Folders of the weights that all tasks share, by the detectors that score by some; None: none are named."""
+        sections = {name: part.model_dump() for name, part in self if isinstance(part, Section)}
+        return {name: part["weights"] for name, part in sections.items() if "weights" in part}
+
+    def options(self, depth: int) -> Mapping[str, Mapping[str, Any]]:
+        """What each detector's constructor takes on a backbone of so many blocks, by the detector's name."""
+        apart = {"name", "few_shot", "few_shot_images", "preset", "feature_block", "cmpmb", *self.shared}
+        own = self.model_dump(exclude=apart)
+        made = detector_options(self.preset, own | self.cmpmb.model_dump(), depth=depth)
+        return {**made, **{name: {**made[name], **getattr(self, name).model_dump()} for name in self.shared}}
 
 
 class Routing(Section):
@@ -626,6 +649,14 @@ def _anchored(settings: Settings, folder: Path) -> Settings:
             "data_dir": anchor("data_dir", settings.data_dir),
             "backbone": settings.backbone.model_copy(
                 update={"weights_dir": anchor("backbone.weights_dir", weights) if weights else None}
+            ),
+            "detector": settings.detector.model_copy(
+                update={
+                    name: getattr(settings.detector, name).model_copy(
+                        update={"weights": anchor(f"detector.{name}.weights", folder) if folder else None}
+                    )
+                    for name, folder in settings.detector.shared.items()
+                }
             ),
             "stream": settings.stream.model_copy(update={"reference_roots": roots}),
             **{section: with_files(section) for section in ("kafka", "mqtt", "webhook", "s3")},

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from stream_ad.adapters.storage import Database
     from stream_ad.backbones.base import Backbone
     from stream_ad.backbones.views import Views
+    from stream_ad.detectors.base import Detector
+    from stream_ad.domain.discovery import PoolBounds
     from stream_ad.services.discovery import Check, CheckMore, Discovery
     from stream_ad.services.keeping import Keeper
     from stream_ad.services.scoring import ZeroShot
@@ -30,14 +32,19 @@ def files(settings: Settings, decoding: Mapping[str, Any]) -> "KeptPictures":
 
 def keeper(settings: Settings, database: "Database", clock: Clock, decoding: Mapping[str, Any]) -> "Keeper | None":
     """What keeps pictures of no known product; None: nothing does."""
-    from stream_ad.domain.discovery import PoolBounds
     from stream_ad.services.keeping import Keeper
 
-    wanted = settings.discovery
-    if not wanted.enabled:
+    if not settings.discovery.enabled:
         return None
-    bounds = PoolBounds(per_camera=wanted.per_camera, images=wanted.images, size_bytes=round(wanted.mb * 1024**2))
-    return Keeper(database.kept_images, files(settings, decoding), clock, bounds=bounds)
+    return Keeper(database.kept_images, files(settings, decoding), clock, bounds=pool_bounds(settings))
+
+
+def pool_bounds(settings: Settings) -> "PoolBounds":
+    """How much is kept."""
+    from stream_ad.domain.discovery import PoolBounds
+
+    wanted = settings.discovery
+    return PoolBounds(per_camera=wanted.per_camera, images=wanted.images, size_bytes=round(wanted.mb * 1024**2))
 
 
 def discovery(
@@ -59,6 +66,7 @@ def discovery(
         files=files(settings, decoding),
         banks=database.banks,
         jobs=database.jobs,
+        feedback=database.feedback,
         clock=clock,
         check=check,
         check_more=check_more,
@@ -74,13 +82,13 @@ def discovery(
 
 def checks(
     database: "Database",
-    check_folders: Callable[..., Any],
+    check_new: Callable[..., Any],
     more: Callable[..., Any],
 ) -> "tuple[Check, CheckMore]":
     """What makes payloads of folders: for a new task, and for a known one."""
 
     def check(task: Task, folder: str) -> Mapping[str, Any]:
-        return check_folders(task, images=Path(folder), heldout=None, roi=None, detector=None).payload
+        return check_new(task, images=Path(folder), heldout=None, roi=None, detector=None).payload
 
     def check_more(task: TaskId, folder: str, heldout: Path | None) -> Mapping[str, Any]:
         from stream_ad.services.heldout import learning_job
@@ -92,38 +100,17 @@ def checks(
     return check, check_more
 
 
-def zero_shot(backbone: "Backbone") -> "tuple[ZeroShot, str]":
-    """What scores pictures of no known product, and its name."""
-    import numpy as np
+def zero_shot(backbone: "Backbone", detector: "Detector") -> "tuple[ZeroShot, str]":
+    """What scores pictures of no known product, and its name; `detector` needs no picture and has one branch."""
+    from stream_ad.detectors.base import uncalibrated
 
-    from stream_ad.detectors.zero_shot import ZeroShot
-    from stream_ad.domain.bank import BankEntry, Calibration
-
-    detector = ZeroShot(backbone)
     task = Task(id=TaskId("unknown"), class_name="product")
-    texts = detector.adapt(task, _NoImages(), roi=None, seed=0, progress=lambda stage, done, total: None)
-    none = np.zeros(0)
-    entry = BankEntry(
-        task=task,
-        detector=detector.name,
-        arrays=texts,
-        calibration=Calibration(
-            score_scales={},
-            map_scales={},
-            scores=none,
-            map_peaks=none,
-            key_distances=none,
-            embedding_distances=none,
-            out_of_fold=False,
-        ),
-        features=backbone.spec,
-        shared_weights=None,
-        splits={},
-    )
+    arrays = detector.adapt(task, _NoImages(), roi=None, seed=0, progress=lambda stage, done, total: None)
+    entry = uncalibrated(detector, task, arrays, backbone.spec)
+    (branch,) = detector.branches
 
     def score(views: "Views") -> Sequence[float]:
-        raw = detector.predict(views, [entry] * len(views))
-        return raw.scores["text"].tolist()
+        return detector.predict(views, [entry] * len(views)).scores[branch].tolist()
 
     return score, detector.name
 

@@ -2,6 +2,7 @@
 
 StreamAdError
 ├── ConfigError            the operator must change config.yaml, an option or the environment
+│   └── NoSharedWeights    a detector was chosen that needs trained weights, and settings name none
 ├── DataError              the input, not the program, is at fault
 │   ├── UndecodableImage   one picture is bad; in a stream it becomes a dead letter
 │   ├── NoImages           a folder holds no picture that can be read
@@ -59,6 +60,16 @@ class WeightsError(StreamAdError):
 
 class BankError(StreamAdError):
     pass
+
+
+class NoSharedWeights(ConfigError):
+    """A detector was chosen that scores by weights which all tasks share, and settings name none."""
+
+    def __init__(self, detector: str) -> None:
+        super().__init__(
+            f"detector {detector!r} needs shared weights: train some with `stream-ad train {detector}`, or choose some"
+            f" of `stream-ad weights list`, and set detector.{detector}.weights to their folder"
+        )
 
 
 class TaskExists(StreamAdError):

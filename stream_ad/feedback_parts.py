@@ -76,10 +76,9 @@ def keep_unknown(
     import numpy as np
 
     from stream_ad.backbones.views import Views
-    from stream_ad.domain.discovery import PoolBounds
     from stream_ad.domain.proposal import KeptImage
 
-    loaded, wanted = backbone(), settings.discovery
+    loaded = backbone()
     files = discovery_parts.files(settings, decoding)
     path, sha256, size_bytes = files.write(data, picture)
     kept = KeptImage(
@@ -93,8 +92,7 @@ def keep_unknown(
         features=str(loaded.spec),
         at=clock.now(),
     )
-    bounds = PoolBounds(per_camera=wanted.per_camera, images=wanted.images, size_bytes=round(wanted.mb * 1024**2))
-    files.remove(database.kept_images.keep([kept], bounds))
+    files.remove(database.kept_images.keep([kept], discovery_parts.pool_bounds(settings)))
 
 
 def feedback_office(

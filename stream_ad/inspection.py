@@ -11,6 +11,7 @@ from stream_ad.backbones.base import Backbone
 from stream_ad.backbones.spread import unsplit
 from stream_ad.backbones.views import Views
 from stream_ad.detectors.base import Detector, RawPrediction
+from stream_ad.detectors.by_weights import ByWeights
 from stream_ad.detectors.calibrated import apply
 from stream_ad.detectors.registry import detector_of
 from stream_ad.domain.bank import BankEntry, MemoryBank
@@ -30,7 +31,9 @@ class BankModel:
     """Scores pictures against one bank. Pure: the same bank and pictures, the same findings.
 
     Raises:
-        BankError: an entry was made with other features or by a detector that is not here.
+        BankError: an entry was made with other features, by a detector that is not here, or with shared weights that
+            are not at hand.
+        WeightsError: these are damaged.
     """
 
     def __init__(
@@ -49,7 +52,9 @@ class BankModel:
                     f"task {entry.task.id!r} was learned with features {entry.features}, this program is set to "
                     f"{backbone.spec}: set backbone.id, image_size and grey_bits to the former, or adapt the task again"
                 )
-            detector_of(entry.detector, detectors)
+            detector = detector_of(entry.detector, detectors)
+            if isinstance(detector, ByWeights):
+                detector.require(entry)
             made = int(entry.arrays.get("key_block", -1))
             if made != feature_block:
                 raise BankError(

@@ -96,8 +96,12 @@ DEPARTURES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 )
 
 
-def detector_options(preset: str, overrides: Mapping[str, Any] | None = None) -> Mapping[str, Mapping[str, Any]]:
+def detector_options(
+    preset: str, overrides: Mapping[str, Any] | None = None, *, depth: int | None = None
+) -> Mapping[str, Mapping[str, Any]]:
     """What each detector's constructor takes, by the detector's name; `overrides` win, None leaves the preset's.
+
+    `depth`: blocks of the backbone; of one with fewer than a preset reads, the last block stands for those beyond.
 
     Raises:
         ConfigError: there is no such preset.
@@ -106,5 +110,8 @@ def detector_options(preset: str, overrides: Mapping[str, Any] | None = None) ->
         raise ConfigError(f"there is no preset {preset!r}; choose one of {', '.join(PRESETS)}")
     chosen = {name: value for name, value in (overrides or {}).items() if value is not None}
     full = {**_PRESETS[preset], **chosen}
+    if depth is not None and "blocks" not in chosen:
+        full["blocks"] = tuple(sorted({min(block, depth - 1) for block in full["blocks"]}))
     memory = {name: full[name] for name in MEMORY}
-    return {"cmpmb": full, "patchcore": memory, "zero-shot": {"top_k": full["top_k"]}}
+    bare = {"mpa": {}, "promptmad": {}}
+    return {"cmpmb": full, "patchcore": memory, "anople": memory, "zero-shot": {"top_k": full["top_k"]}, **bare}

@@ -156,12 +156,12 @@ def _examples(evaluation: TaskEvaluation) -> Iterator[_Example]:
 
 
 def _drawn(examples: Sequence[_Example], heldout: HeldoutSet, inspector: Inspector) -> tuple[Overlay, ...]:
-    """An overlay of each example that is still there, its product told."""
+    """An overlay of each example that is still there, its product guessed, as the tables count verdicts."""
     places = {id: place for place, id in enumerate(heldout.ids)}
     there = [example for example in examples if example.outcome.image_id in places]
     pictures = [heldout[places[example.outcome.image_id]].pixels for example in there]
-    declared = [example.outcome.task for example in there]
-    inspections = inspector.inspect(pictures, declared=declared, cameras=[None] * len(there))
+    unknown = [None] * len(there)
+    inspections = inspector.inspect(pictures, declared=unknown, cameras=unknown)
     return tuple(
         Overlay(example.caption(seen), overlay_jpeg(picture, seen))
         for example, picture, seen in zip(there, pictures, inspections, strict=True)

@@ -51,7 +51,7 @@ def duties(
     database: "Database",
     clock: Clock,
     *,
-    discover: Callable[[], Found],
+    discover: Callable[[Still], Found],
     retention: "Retention",
     write_report: Callable[[], Sequence[Path]],
 ) -> list[Duty]:
@@ -60,7 +60,7 @@ def duties(
     def discovery(still: Still) -> Found:
         if not settings.discovery.enabled:
             return Found("pictures of unknown products are not kept (discovery.enabled)", news=False)
-        return discover()
+        return discover(still)
 
     def evaluation(still: Still) -> Found:
         from stream_ad.services.duties import queue_evaluation

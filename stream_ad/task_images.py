@@ -12,11 +12,10 @@ from stream_ad.adapters.heldout import HeldoutFolder, read_heldout
 from stream_ad.adapters.image_folders import ImageFolder, find_pictures, try_pictures
 from stream_ad.adapters.masks import read_roi
 from stream_ad.domain.evaluation import Half
-from stream_ad.domain.images import ImageSet, Joined, JoinedHeldout, Mask, Picture, Subset
+from stream_ad.domain.images import MIN_IMAGES, ImageSet, Joined, JoinedHeldout, LabelledSubset, Mask, Picture, Subset
 from stream_ad.domain.task import Task
 from stream_ad.errors import DataError, OverlappingSplits, TooFewImages
 from stream_ad.evaluation.splits import (
-    HeldoutSubset,
     LabelledSet,
     SyntheticHeldout,
     check_disjoint,
@@ -26,8 +25,6 @@ from stream_ad.evaluation.splits import (
 )
 from stream_ad.services.work import Heldout, TaskImages
 
-#: fewer give no threshold that means anything (`services.learning`)
-MIN_LEARNED = 4
 MIN_APART = 2
 #: of a payload: folders that were added later, each as the first ones are named
 MORE = "more"
@@ -127,8 +124,8 @@ class TaskImageReader:
         normals, held = self._open(images, heldout)
         files = find_pictures(normals.folder)
         apart = 0 if held is not None else max(round(self._share * len(files)), MIN_APART)
-        if len(files) - apart < MIN_LEARNED:
-            raise TooFewImages(task.id, MIN_LEARNED + (MIN_APART if held is None else 0), len(files))
+        if len(files) - apart < MIN_IMAGES:
+            raise TooFewImages(task.id, MIN_IMAGES + (MIN_APART if held is None else 0), len(files))
         # spread evenly, and all of a small folder; the job decodes the rest
         try_pictures(files[:: -(-len(files) // MAX_TRIED)], **self._decoding)
         summary = f"{len(files)} pictures in {normals.folder}"
@@ -188,8 +185,8 @@ class TaskImageReader:
         """The pictures that a task came with."""
         folder, given = self._open_named(task, payload)
         if given is None:
-            if len(folder) < MIN_LEARNED + MIN_APART:
-                raise TooFewImages(task.id, MIN_LEARNED + MIN_APART, len(folder))
+            if len(folder) < MIN_IMAGES + MIN_APART:
+                raise TooFewImages(task.id, MIN_IMAGES + MIN_APART, len(folder))
             normals, apart = reserve(folder, self._share, at_least=MIN_APART)
             return _Part(normals, self._painted(task, apart, roi))
         if check:
@@ -217,7 +214,7 @@ class TaskImageReader:
             plain = painted and not any(held.defective)
             return _Part(new, self._painted(task, _Normals(held), roi) if plain else held)
         if not round(self._share * len(new)):
-            return _Part(new, HeldoutSubset(parts[0].heldout, []))
+            return _Part(new, LabelledSubset(parts[0].heldout, []))
         normals, apart = reserve(new, self._share, at_least=1)
         return _Part(normals, self._painted(task, apart, roi, per_image=self._per_image if painted else 0))
 
@@ -237,8 +234,8 @@ def _paths(**paths: Path | None) -> dict[str, str | None]:
     return {name: str(path.absolute()) if path is not None else None for name, path in paths.items()}
 
 
-def _unknown(heldout: LabelledSet, known: Collection[str]) -> HeldoutSubset:
-    return HeldoutSubset(heldout, [place for place, id in enumerate(heldout.ids) if id not in known])
+def _unknown(heldout: LabelledSet, known: Collection[str]) -> LabelledSubset:
+    return LabelledSubset(heldout, [place for place, id in enumerate(heldout.ids) if id not in known])
 
 
 class _Normals:

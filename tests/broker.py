@@ -4,15 +4,18 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from kafka import KafkaAdminClient, KafkaConsumer
 from kafka.admin import NewTopic
 from kafka.structs import TopicPartition
 
+from stream_ad.adapters.kafka_connection import connect
 from tests.wire import Wire
+
+T = TypeVar("T")
 
 REAL = os.environ.get("STREAM_AD_TEST_BOOTSTRAP")
 # tansu gives a joining consumer its partitions after about half a session; Apache Kafka refuses sessions below 6 s
@@ -79,15 +82,20 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+def client(kind: Callable[..., T], bootstrap: str, **settings: Any) -> T:
+    """One of the client's own classes; when it is closed, its sockets are."""
+    return connect(kind, {"bootstrap_servers": [bootstrap], **settings})[0]
+
+
 def create_topic(bootstrap: str, topic: str, partitions: int = 1) -> None:
-    with closing(KafkaAdminClient(bootstrap_servers=bootstrap)) as admin:
+    with closing(client(KafkaAdminClient, bootstrap)) as admin:
         admin.create_topics([NewTopic(topic, num_partitions=partitions, replication_factor=1)])
 
 
 def read_all(bootstrap: str, topic: str, count: int, timeout_s: float = 15.0) -> list[Any]:
     """The first `count` records of partition 0, or as many as came in time."""
     records: list[Any] = []
-    with closing(KafkaConsumer(bootstrap_servers=bootstrap, auto_offset_reset="earliest")) as consumer:
+    with closing(client(KafkaConsumer, bootstrap, auto_offset_reset="earliest")) as consumer:
         consumer.assign([TopicPartition(topic, 0)])
         give_up = time.monotonic() + timeout_s
         while len(records) < count and time.monotonic() < give_up:

@@ -15,6 +15,17 @@ settings.load_profile("patient")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """More than cores: half of the time a test waits for a broker, a database or a process of its own."""
+    cores = len(os.sched_getaffinity(0))
+    return max(cores, min(2 * cores, 8))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest test first: begun as the last one it would be waited for alone."""
+    items.sort(key=lambda item: item.get_closest_marker("needs_ray") is None)
+
+
 @pytest.fixture(scope="session")
 def bootstrap() -> Iterator[str]:
     """Address of a broker that lives as long as the test run."""

@@ -77,7 +77,7 @@ def small(names: Sequence[str]) -> list[Variant]:
         replace(
             variant, options={key: SMALL.get(key, value) if value else value for key, value in variant.options.items()}
         )
-        for variant in chosen(names, "fast")
+        for variant in chosen(names, "fast", depth=12)
     ]
 
 

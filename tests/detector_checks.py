@@ -5,11 +5,10 @@ import pytest
 import torch
 
 from stream_ad.backbones.views import Views
-from stream_ad.detectors.base import Detector
+from stream_ad.detectors.base import Detector, uncalibrated
 from stream_ad.detectors.registry import detector_of
 from stream_ad.domain.bank import BankEntry
 from stream_ad.errors import TooFewImages
-from stream_ad.services.learning import _entry
 from tests.models import cached, tiny, uncached_detectors
 from tests.pictures import NUT, TILE, Pictures, checks, disc, quiet
 
@@ -21,7 +20,7 @@ def adapted(detector: Detector, task=NUT, normals=GOOD, roi=None) -> BankEntry:
     arrays = dict(detector.adapt(task, normals, roi=roi, seed=3, progress=quiet))
     if roi is not None:
         arrays["roi"] = roi
-    return _entry(task, detector, cached(), arrays)
+    return uncalibrated(detector, task, arrays, cached().spec)
 
 
 def uncached(detector: Detector) -> Detector:
@@ -89,7 +88,8 @@ def check_a_scratch_scores_above_its_clean_image(detector):
         return  # zero-shot: an untrained text tower knows no word
     entry = adapted(detector)
     raw = detector.predict(Views(cached(), [disc(60), disc(60, scratched=True)]), [entry] * 2)
-    assert raw.scores["visual"][1] > raw.scores["visual"][0]
+    branch = next(iter(detector.branches))
+    assert raw.scores[branch][1] > raw.scores[branch][0]
 
 
 def check_too_few_images_is_said(detector):

@@ -14,7 +14,7 @@ from stream_ad.adapters.kafka_producer import KafkaProducerOptions, Outgoing, Sa
 from stream_ad.adapters.kafka_source import KafkaSource, KafkaSourceOptions
 from stream_ad.domain.message import Place, Record
 from stream_ad.errors import Unavailable
-from tests.broker import SESSION
+from tests.broker import SESSION, client
 
 PATIENCE_S = 60.0
 
@@ -82,11 +82,19 @@ def places(records: Sequence[Record]) -> list[Place]:
 
 def committed(bootstrap: str, group: str, topic: str, partition: int = 0) -> int | None:
     """What the group has committed, as the broker says it."""
-    with closing(KafkaAdminClient(bootstrap_servers=bootstrap)) as admin:
+    with closing(client(KafkaAdminClient, bootstrap)) as admin:
         offsets = admin.list_group_offsets([group])  # pyright: ignore[reportAttributeAccessIssue]
     place = TopicPartition(topic, partition)
     found = offsets.get(group, {}).get(place)
     return None if found is None or found.offset < 0 else found.offset
+
+
+def one_after(records: list[Record], partition: int) -> int:
+    return 1 + max(record.offset for record in records if record.partition == partition)
+
+
+def done_with(records: list[Record], partition: int) -> dict[tuple[str, int], int]:
+    return {(records[0].topic, partition): one_after(records, partition)}
 
 
 def complaint(source: KafkaSource, pattern: str) -> str:

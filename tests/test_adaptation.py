@@ -4,6 +4,7 @@ import itertools
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from stream_ad.services.heldout import check_disjoint
 from stream_ad.services.work import TaskImages, Work
 from stream_ad.services.worker import Worker
 from tests import adaptation_kit as kit
+from tests import storage_kit
 
 
 @pytest.fixture
@@ -101,6 +103,40 @@ def test_a_candidate_that_steals_pictures_is_rejected_and_scorers_never_see_it(d
     assert database.banks.active_version() == 1
     rejected = [e for half in Half for e in database.evaluations.all(half) if not e.published]
     assert [(e.bank_version, e.learned_task) for e in rejected] == [(2, "thief")] * 2
+
+
+def test_a_rejection_by_who_lost_the_job_writes_nothing(database):
+    kit.queue(database, "screw")
+    drain(database)
+    thief = kit.queue(database, "thief")
+    steals = kit.stealing("thief")
+
+    def robbed(bank, heldout, progress):
+        if database.jobs.get(thief.id).worker == "w":  # its machine slept, and another worker has the job by now
+            database.jobs.sweep(kit.NOON + timedelta(seconds=100))
+            database.jobs.claim("another", "cpu", 60.0, kit.NOON + timedelta(seconds=200))
+        return steals(bank, heldout, lambda stage, done, total: None)
+
+    assert Worker(kit.storage(database), kit.work(evaluate=robbed), kit.HandClock(), name="w").run_one(thief.id) is None
+    now = database.jobs.get(thief.id)
+    assert (now.state, now.worker, "gate" in now.checkpoint) == (JobState.RUNNING, "another", False)
+    assert [e for half in Half for e in database.evaluations.all(half) if not e.published] == []
+
+
+def test_a_rejection_that_breaks_off_leaves_nothing_of_it(database):
+    kit.queue(database, "screw")
+    job = database.jobs.claim("w", "cpu", 60.0, kit.NOON)
+
+    def breaks_off():
+        yield storage_kit.evaluation("screw", job_id=job.id, published=False)
+        raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        database.jobs.finish(
+            job.id, "w", 1, JobState.REJECTED, "no", kit.NOON, evaluations=breaks_off(), checkpoint={"gate": {}}
+        )
+    assert database.jobs.get(job.id) == job
+    assert database.evaluations.all(Half.REGRESSION) == []
 
 
 def test_after_a_rejection_the_next_product_gets_the_number(database):
@@ -245,9 +281,11 @@ def test_a_job_that_another_worker_took_over_is_left_alone(database):
 
     def robbed(task, images, payload, progress):
         late = kit.HandClock(kit.NOON)
-        late.sleep(3600)
-        taken = database.jobs.claim("thief", "cpu", 60.0, late.now())
-        assert taken is not None
+        taken = None
+        while taken is None:  # until a last call falls between two heartbeats
+            database.jobs.sweep(late.now())
+            late.sleep(3600)
+            taken = database.jobs.claim("thief", "cpu", 60.0, late.now())
         while True:
             quiet.wait(0.01)
             progress("adapt", 1, 2)

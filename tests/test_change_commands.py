@@ -54,6 +54,7 @@ def test_from_a_false_alarm_to_a_patched_bank(run, ready, monkeypatch):
     elsewhere = run("feedback", "cam1/b.png", "--wrong-product")
     assert elsewhere.code == 0, elsewhere.err
     assert "kept among the pictures of no known product" in elsewhere.out
+    assert "stream-ad tasks proposals" in elsewhere.out
     listed = run("feedback", "list", "--waiting")
     assert "a sticker" in listed.out
 

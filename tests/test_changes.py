@@ -111,7 +111,7 @@ def test_a_held_out_picture_is_never_learned(database):
     assert job.state is JobState.PUBLISHED
     assert database.banks.load().entry("screw").patches == (good.sha256,)
     now = database.feedback.get(said.id)
-    assert (now.state, now.job_id) == (FeedbackState.REFUSED, None)
+    assert (now.state, now.job_id) == (FeedbackState.REFUSED, job.id)
     assert "held-out" in (now.outcome or "")
 
 
@@ -140,6 +140,35 @@ def test_a_patch_job_whose_feedback_went_to_another_job_says_so(database):
     job = do(database, JobKind.PATCH)
     assert job.state is JobState.FAILED
     assert "has no false alarms to take in" in message(job)
+
+
+def test_a_patch_job_that_dies_half_way_has_said_nothing_of_its_feedback(database):
+    """Its next attempt finds what the first one found."""
+    held = kit.pictures(database.tasks.get("tile"), {"images": "tile"}).heldout.test.ids[0]
+    do(database, JobKind.PATCH, feedback=[say(database, 7)])
+    fine = say(database, 8, sha256=kit.marked_id(7), path="7.png")
+    said = [fine, say(database, 9, sha256=held)]
+    waiting = [database.feedback.get(one.id) for one in said]
+    job = database.tasks.queue(TaskId("screw"), JobKind.PATCH, {}, kit.NOON, feedback=[one.id for one in said])
+
+    class Killed(BaseException):
+        pass
+
+    class DyingJobs:
+        def __getattr__(self, name):
+            if name == "finish":
+                raise Killed
+            return getattr(database.jobs, name)
+
+    with pytest.raises(Killed):
+        Worker(replace(kit.storage(database), jobs=DyingJobs()), kit.work(), kit.HandClock(), name="dies").run_one(
+            job.id
+        )
+    assert [replace(database.feedback.get(one.id), job_id=None) for one in said] == waiting
+    database.jobs.release(job.id, "dies", kit.NOON, how="killed")
+    drain(database)
+    assert database.jobs.get(job.id).state is JobState.DONE
+    assert [database.feedback.get(one.id).state for one in said] == [FeedbackState.APPLIED, FeedbackState.REFUSED]
 
 
 def test_a_patch_with_a_picture_that_is_gone_fails_and_keeps_the_feedback_waiting(database):
@@ -223,7 +252,7 @@ def test_a_missed_defect_that_another_attempt_found_and_this_one_does_not_waits_
         raise DataError("the share is away")
 
     job = do(database, JobKind.READAPT, payload={"images": "screw"}, work=kit.work(judge=judge, evaluate=gone))
-    assert (job.state, database.feedback.get(missed.id).job_id) == (JobState.FAILED, job.id)
+    assert (job.state, database.feedback.get(missed.id)) == (JobState.FAILED, missed)
     found[0] = False
     database.jobs.requeue(job.id, kit.NOON)
     drain(database, kit.work(judge=judge))

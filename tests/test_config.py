@@ -187,7 +187,7 @@ def test_settings_cannot_be_changed():
 
 
 def test_each_detector_gets_the_options_that_it_has_with_its_own_defaults():
-    options = load_settings().detector.options()
+    options = load_settings().detector.options(12)
     assert set(options) == set(DETECTORS)
     assert CmpmbOptions(**options["cmpmb"]) == CmpmbOptions(whitening=64, text_weight=0.0, prompt_steps=0)
     assert PatchCoreOptions(**options["patchcore"]) == PatchCoreOptions(whitening=64)
@@ -196,7 +196,7 @@ def test_each_detector_gets_the_options_that_it_has_with_its_own_defaults():
 
 def test_what_the_file_says_of_a_detector_wins_over_its_preset(tmp_path):
     text = "detector:\n  preset: accurate\n  coreset_rows: 10\n  cmpmb:\n    text_weight: 0.2\n"
-    options = load_settings(write(tmp_path, text)).detector.options()["cmpmb"]
+    options = load_settings(write(tmp_path, text)).detector.options(12)["cmpmb"]
     assert (options["coreset_rows"], options["text_weight"], options["scales"]) == (10, 0.2, (1, 3))
 
 

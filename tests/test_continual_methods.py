@@ -155,18 +155,18 @@ def test_without_normalisation_the_ranking_is_that_of_the_sum_of_raw_scores(both
 
 
 def test_every_method_has_a_name_and_a_budget():
-    found = chosen(None, "fast")
+    found = chosen(None, "fast", depth=12)
     assert [variant.name for variant in found] == list(DEFAULT)
     assert found[0].name == "cmpmb"
     assert [variant.name for variant in found if variant.budgeted] == [name for name in DEFAULT if BUDGET in name]
-    assert [variant.name for variant in chosen(["cmpmb"], "fast", ablations=True)] == ["cmpmb", *ABLATIONS]
+    assert [variant.name for variant in chosen(["cmpmb"], "fast", depth=12, ablations=True)] == ["cmpmb", *ABLATIONS]
     for preset in ("fast", "accurate"):
-        baseline = chosen(["patchcore"], preset)[0]
+        baseline = chosen(["patchcore"], preset, depth=12)[0]
         assert (baseline.rows, baseline.options["blocks"], baseline.image_size) == (196, (5,), 224)
         assert baseline.options["whitening"] == 0
-    for variant in chosen(None, "paper"):
+    for variant in chosen(None, "paper", depth=12):
         make_detector(variant.detector, cached(), variant.options)
-    assert any(variant.name.startswith("paper_") for variant in chosen(None, "paper"))
+    assert any(variant.name.startswith("paper_") for variant in chosen(None, "paper", depth=12))
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_every_method_has_a_name_and_a_budget():
 )
 def test_a_name_that_is_none_is_said(names: list[str], preset: str, message: str):
     with pytest.raises(ConfigError, match=message):
-        chosen(names, preset)
+        chosen(names, preset, depth=12)
 
 
 def test_joined_sets_are_one_after_the_other():
@@ -220,5 +220,5 @@ def test_a_quick_look_has_good_and_defective_pictures():
 
 
 def test_small_settings_fit_the_detectors():
-    for variant in chosen(["cmpmb", "patchcore_same"], "fast"):
+    for variant in chosen(["cmpmb", "patchcore_same"], "fast", depth=12):
         assert SMALL["coreset_rows"] == ROWS < variant.rows

@@ -25,7 +25,7 @@ def test_cmpmb_without_prompts_is_patchcore():
 
 
 def test_an_unknown_detector_or_option_is_said():
-    with pytest.raises(ConfigError, match="choose one of cmpmb, patchcore, zero-shot"):
+    with pytest.raises(ConfigError, match="choose one of anople, cmpmb, mpa, patchcore, promptmad, zero-shot"):
         make_detector("padim", cached())
     with pytest.raises(ConfigError, match="colour"):
         make_detector("patchcore", cached(), {"colour": 3})

@@ -2,7 +2,9 @@
 
 # ruff: noqa: F811 (a fixture is imported, then named as an argument)
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -19,10 +21,11 @@ from stream_ad.adapters.decode import decode, pixel_sha256
 from stream_ad.adapters.kept_pictures import KeptPictures
 from stream_ad.adapters.storage import Database
 from stream_ad.domain.bank import MemoryBank
+from stream_ad.domain.feedback import FeedbackKind
 from stream_ad.domain.job import JobKind, JobState
 from stream_ad.domain.proposal import KeptImage, ProposalKind, ProposalState
 from stream_ad.domain.task import Task, TaskId
-from stream_ad.errors import DataError, TaskExists, TooFewImages
+from stream_ad.errors import DataError, LeadershipLost, StreamAdError, TaskExists, TooFewImages
 from stream_ad.services.discovery import Discovery, DiscoveryOptions, sheet_path
 from stream_ad.services.known_looks import KnownLooks
 
@@ -51,6 +54,7 @@ class Plant:
             files=self.files,
             banks=self.database.banks,
             jobs=self.database.jobs,
+            feedback=self.database.feedback,
             clock=self.clock,
             check=check,
             check_more=check_more,
@@ -103,6 +107,28 @@ class Plant:
             message=f"learned {name}",
             at=self.clock.now(),
         )
+
+    def race(self, approvals: Sequence[tuple[int, str]]) -> list[StreamAdError]:
+        """Approve proposals by these names, all at once from the moment that their pictures are copied; who loses."""
+        together = threading.Barrier(len(approvals))
+
+        def approve(wanted: tuple[int, str]) -> StreamAdError | None:
+            discovery = self.discovery()
+            check = discovery._check
+
+            def checked(task: Task, folder: str) -> Mapping[str, Any]:
+                together.wait(10)
+                return check(task, folder)
+
+            discovery._check = checked
+            try:
+                discovery.approve(wanted[0], task(wanted[1]), who="ada", remark="")
+            except StreamAdError as error:
+                return error
+            return None
+
+        with ThreadPoolExecutor(len(approvals)) as pool:
+            return [error for error in pool.map(approve, approvals) if error is not None]
 
     @property
     def open(self) -> list[int]:
@@ -170,6 +196,51 @@ def test_an_approved_product_has_its_pictures_in_a_folder_of_its_own(plant: Plan
     assert not (plant.folder / "unknown" / sheet_path(1)).exists()
 
 
+def test_pictures_that_join_while_their_product_is_approved_stay_in_the_pool(plant: Plant) -> None:
+    plant.see(0, 30)
+    plant.discovery().run()
+
+    class Slow(KeptPictures):
+        def give(self, images, folder):
+            given = super().give(images, folder)
+            plant.see(0, 10)
+            assert "10 joined open proposals" in plant.discovery().run().text
+            return given
+
+    approving = plant.discovery()
+    approving._files = Slow(plant.folder / "unknown", plant.folder / "tasks", max_pixels=10_000)
+    approving.approve(1, task("bolt"), who="ada", remark="")
+    assert len(list((plant.folder / "tasks" / "bolt-proposal-1").iterdir())) == 30
+    assert [one.proposal_id for one in plant.database.kept_images.all()] == [None] * 10
+    assert plant.database.proposals.get(1).size == 30
+    assert plant.pictures == 10
+
+
+@pytest.mark.parametrize("names", [("bolt", "bolt"), ("bolt", "screw")])
+def test_of_two_who_approve_a_proposal_at_once_one_wins_and_of_the_other_nothing_is_left(
+    plant: Plant, names: tuple[str, str]
+) -> None:
+    plant.see(0, 30)
+    plant.discovery().run()
+    assert len(plant.race([(1, name) for name in names])) == 1
+    [made] = plant.database.tasks.all()
+    [job] = plant.database.jobs.all()
+    assert [path for path in (plant.folder / "tasks").iterdir()] == [Path(job.payload["images"])]
+    assert len(list(Path(job.payload["images"]).iterdir())) == 30
+    assert (job.task, plant.database.proposals.get(1).task) == (made.id, made.id)
+
+
+def test_of_two_products_that_are_given_one_name_at_once_one_gets_it(plant: Plant) -> None:
+    plant.see(0, 30)
+    plant.see(1, 30)
+    plant.discovery().run()
+    [error] = plant.race([(1, "bolt"), (2, "bolt")])
+    assert isinstance(error, TaskExists)
+    [job] = plant.database.jobs.all()
+    assert list((plant.folder / "tasks").iterdir()) == [Path(job.payload["images"])]
+    assert (plant.open, plant.pictures) == ([30], 30)
+
+
 def test_approval_can_be_tried_again_after_it_failed(plant: Plant) -> None:
     queue(plant.database, "bolt")
     plant.see(0, 30)
@@ -177,6 +248,7 @@ def test_approval_can_be_tried_again_after_it_failed(plant: Plant) -> None:
     with pytest.raises(TaskExists):
         plant.discovery().approve(1, task("bolt"), who="ada", remark="")
     assert plant.pictures == 30
+    assert list((plant.folder / "tasks").iterdir()) == []
     plant.discovery().approve(1, task("screw"), who="ada", remark="")
     assert plant.database.proposals.get(1).task == "screw"
 
@@ -203,6 +275,7 @@ def test_a_picture_that_changed_since_it_was_kept_is_not_learned(plant: Plant) -
         plant.discovery().approve(1, task("bolt"), who="ada", remark="")
     assert plant.database.tasks.all() == []
     assert plant.database.proposals.get(1).state is ProposalState.OPEN
+    assert list((plant.folder / "tasks").iterdir()) == []
 
 
 def test_pictures_of_a_known_task_are_added_to_it(plant: Plant) -> None:
@@ -254,6 +327,31 @@ def test_pictures_that_came_before_their_product_was_learned_are_forgotten(plant
     assert plant.pictures == 0
 
 
+def test_a_picture_that_somebody_said_is_not_of_a_task_stays_when_that_task_is_published_again(plant: Plant) -> None:
+    plant.see(0, 15, features=ENTRY_FEATURES)
+    for image, kind, judged in zip(
+        plant.database.kept_images.all()[:3],
+        (FeedbackKind.WRONG_PRODUCT, FeedbackKind.WRONG_PRODUCT, FeedbackKind.MISSED),
+        ("bolt", "screw", "bolt"),
+        strict=True,
+    ):
+        plant.database.feedback.add(
+            place=image.place,
+            kind=kind,
+            who="ada",
+            reason="a washer",
+            task=TaskId(judged),
+            path="00/a.png",
+            sha256=image.sha256,
+            at=NOON,
+        )
+    queue(plant.database, "bolt")
+    plant.clock.sleep(60.0)
+    plant.learn("bolt", 0)
+    assert "14 forgotten" in plant.discovery().run().text
+    assert [image.place[2] for image in plant.database.kept_images.all()] == [0]
+
+
 def test_a_known_task_whose_pictures_are_refused_is_named_beside_the_proposal(plant: Plant) -> None:
     queue(plant.database, "bolt")
     plant.learn("bolt", 0)
@@ -277,6 +375,22 @@ def test_the_policy_approves_large_groups_that_are_unlike_every_known_task(plant
     assert (made.false_alarm_rate, made.class_name) == (0.02, "product")
     assert sorted(plant.open) == [30, 60]  # too small; and too near to what is known
     assert plant.database.audit.recent(1)[0]["who"] == "policy"
+
+
+def test_the_policy_approves_nothing_once_another_scheduler_leads(plant: Plant) -> None:
+    plant.see(0, 60)
+    plant.see(1, 60)
+    asked: list[int] = []
+
+    def still() -> None:
+        asked.append(len(plant.database.jobs.all()))
+        if asked[-1] == 1:
+            raise LeadershipLost("another one leads")
+
+    with pytest.raises(LeadershipLost):
+        plant.discovery(by_itself=True).run(still)
+    assert asked == [0, 0, 1]  # before the grouping, before the first approval, before the second
+    assert plant.open == [60]
 
 
 def test_a_proposal_to_adapt_again_is_approved_with_new_pictures(plant: Plant, tmp_path: Path) -> None:

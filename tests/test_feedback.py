@@ -98,7 +98,7 @@ def test_said_again_the_first_word_stands(database, tmp_path):
         ("ok", FALSE_ALARM, "verdict NG to call it a false alarm, 'ok' is OK: what was not called NG"),
         ("ng", MISSED, "verdict OK to call it a missed, 'ng' is NG"),
         ("unknown", FALSE_ALARM, "is unknown product: teach an unknown product with `stream-ad add-task`"),
-        ("unknown", WRONG, "OK or NG to call it a wrong product"),
+        ("unknown", WRONG, "OK or NG to call it a wrong product, .* in `stream-ad tasks proposals`"),
         ("late", FALSE_ALARM, "'late' is late"),
         ("nothing", FALSE_ALARM, "no result is called 'nothing'"),
         ("twice", FALSE_ALARM, r"2 results are called 'twice'; name one by its place: images/0/5 \(NG"),

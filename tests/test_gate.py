@@ -215,7 +215,7 @@ def test_a_patch_may_hide_no_defect_although_a_task_learned_again_may():
     before = measured(SCREW, outcomes(SCREW, 100))
     assert again(JobKind.READAPT, after, before=before).passed
     patch = again(JobKind.PATCH, after, before=before)
-    assert patch.reasons == ("screw: 1 of 50 defects that raised an alarm would be called OK; a patch may hide none",)
+    assert patch.reasons == ("screw: 1 of 50 defects is found today and would be called OK; a patch may hide none",)
 
 
 def test_a_patch_may_hide_no_defect_of_another_task_either():
@@ -285,6 +285,17 @@ def test_it_says_which_task_was_hurt_by_which_rule_and_how_much():
     ]
     assert [b.amount for b in decision.breaches] == [pytest.approx(0.05), 12.0]
     assert decision.changes[SCREW].taken_by == {"new": 12}
+
+
+def test_what_was_not_measured_is_counted_in_pictures():
+    unmeasured = judge(measured(SCREW, [], math.nan))
+    assert [(b.rule, b.amount, b.allowed) for b in unmeasured.breaches] == [(Rule.MEASURED, 40.0, 0.0)]
+    [kept] = json.loads(json.dumps(unmeasured.as_json()))["breaches"]
+    assert kept["amount"] == 40.0
+    fewer = judge(measured(SCREW, outcomes(SCREW, 38)))
+    assert [b.amount for b in fewer.breaches] == [2.0]
+    assert unmeasured.beyond(fewer) == unmeasured.breaches
+    assert fewer.beyond(unmeasured) == ()
 
 
 def test_who_accepts_a_harm_accepts_that_harm_and_no_more():

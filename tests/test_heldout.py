@@ -14,9 +14,9 @@ from stream_ad.adapters.heldout import read_heldout
 from stream_ad.adapters.image_folders import ImageFolder
 from stream_ad.adapters.masks import read_mask, read_roi
 from stream_ad.domain.evaluation import Half
-from stream_ad.domain.images import HeldoutImage, HeldoutSet
+from stream_ad.domain.images import HeldoutImage, HeldoutSet, LabelledSubset
 from stream_ad.errors import DataError, NoImages, OverlappingSplits, UndecodableImage
-from stream_ad.evaluation.splits import HeldoutSubset, check_disjoint, reserve, split_halves, synthetic_heldout
+from stream_ad.evaluation.splits import check_disjoint, reserve, split_halves, synthetic_heldout
 
 DATASETS = Path(os.environ.get("STREAM_AD_DATASETS", Path(__file__).parents[2] / "shared" / "datasets"))
 # train good, test good, test defective
@@ -285,7 +285,7 @@ def test_halves_are_balanced_complete_and_do_not_depend_on_the_order_of_files(ki
 
     order = list(range(len(kinds)))
     shuffle.shuffle(order)
-    shuffled = split_halves(HeldoutSubset(labels, order))
+    shuffled = split_halves(LabelledSubset(labels, order))
     assert set(shuffled[Half.TEST].ids) == set(test.ids)
 
 

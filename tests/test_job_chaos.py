@@ -1,11 +1,12 @@
 """The laws of the chaos run of jobs hold for what is right, and each breaks at what it forbids."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
 from benchmarks import job_chaos_laws as laws
-from benchmarks.job_chaos import job_of
+from benchmarks.job_chaos import far_enough, job_of
 from stream_ad.domain.job import Job, JobKind, JobState
 from stream_ad.domain.task import TaskId
 from tests.storage_kit import NOON
@@ -61,6 +62,7 @@ def test_what_is_right_breaks_no_law():
         laws.published_once([JOBS[0], job(2, state=JobState.FAILED)], VERSIONS, AUDIT),
         laws.measured_once(JOBS, FIGURES[:-1]),
         laws.measured_once(JOBS, [*FIGURES, FIGURES[0]]),
+        laws.measured_once(JOBS, []),
         laws.active_is_published([(3, None)], VERSIONS),
         laws.active_is_published([(1, "its file is torn")], VERSIONS),
         laws.active_is_published([], VERSIONS),
@@ -83,3 +85,14 @@ def test_the_victims_job_is_read_from_its_command_line():
     line = "/bin/python -m stream_ad.cli --config /p/config.yaml job run --supervised 17 --worker vm:12/ab-3 "
     assert job_of(line) == 17
     assert job_of("/bin/python -m stream_ad.cli --config /p/config.yaml worker ") is None
+
+
+def test_how_far_a_job_is_is_told_by_the_time_that_others_took():
+    def after(seconds: float):
+        return NOON + timedelta(seconds=seconds)
+
+    ended = [job(number, started_at=NOON, finished_at=after(took)) for number, took in enumerate((1, 10, 30), start=1)]
+    running = [job(4, state=JobState.RUNNING, started_at=NOON), job(5, state=JobState.RUNNING, started_at=after(3))]
+    assert far_enough([*ended, *running], 0.5, after(6)) == {4}
+    assert far_enough([*ended, *running], 0.5, after(9)) == {4, 5}
+    assert far_enough(running, 0.5, after(3)) == {4, 5}, "while none has ended, nobody knows"

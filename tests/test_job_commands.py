@@ -46,8 +46,8 @@ def test_a_job_whose_process_is_killed_is_done_by_the_next_and_its_log_is_follow
     log = worker.communicate(timeout=LIMIT_S)[1]
     assert worker.returncode == 0
     assert "job 1 is queued, for its process died: killed by SIGKILL" in log
-    assert "published: bank 1 published" in log
-    assert "1 jobs done" in log
+    assert "job 1: bank 1 published" in log
+    assert "1 job done" in log
 
 
 def test_a_job_that_is_asked_for_by_its_number_is_done_here_and_now(run, ready):
@@ -56,7 +56,7 @@ def test_a_job_that_is_asked_for_by_its_number_is_done_here_and_now(run, ready):
     here = in_process_of_its_own(ready, "job", "run", 1)
     out, _ = here.communicate(timeout=LIMIT_S)
     assert here.returncode == 0
-    assert "published: bank 1 published with 'disc'" in out
+    assert out.splitlines()[-1].startswith("bank 1 published with 'disc'")
     assert "job 1: evaluate" in run("jobs", "logs", 1).out
     refused = run("job", "run", 1)
     assert refused.code == 2

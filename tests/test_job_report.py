@@ -1,5 +1,7 @@
 """The report of one job: what it did, what it would have done, and who decided otherwise."""
 
+import csv
+import io
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -14,7 +16,7 @@ from stream_ad.domain.decision import GATE, OVERRIDE, Breach, GateDecision, Judg
 from stream_ad.domain.evaluation import Half
 from stream_ad.domain.job import JobKind, JobState
 from stream_ad.domain.task import Task, TaskId
-from stream_ad.evaluation.job_report import job_report, to_html, to_json, to_markdown
+from stream_ad.evaluation.job_report import job_report, to_csv, to_html, to_json, to_markdown
 from stream_ad.evaluation.refusals import changes_between
 
 NOW = datetime(2026, 3, 3, 9, 5, tzinfo=UTC)
@@ -80,7 +82,25 @@ def test_an_override_is_told_with_name_reason_and_what_the_gate_had_said():
     report = made(a_job(7, "thief", JobState.PUBLISHED, checkpoint=kept), *thief())
     assert report.answer == "Bank 7 was published against the gate: m.keller decided so."
     assert "The gate said: 2 of 30 pictures of nut would be taken for thief." in report.found
-    assert "M.keller gave as reason: “same part”." in report.found
+    assert "The reason given by m.keller: “same part”." in report.found
+
+
+@pytest.mark.parametrize("state", [JobState.QUEUED, JobState.RUNNING])
+def test_an_override_that_waits_still_shows_why_the_gate_refused(state):
+    override = Override(who="m.keller", reason="same part", at=START, accepted=judged())
+    kept = {GATE: judged().as_json(), OVERRIDE: override.as_json()}
+    report = made(a_job(7, "thief", state, checkpoint=kept), *thief())
+    assert report.answer == (
+        "Refused by the gate; bank 1 stayed in use. Override asked for by m.keller (same part); not yet published."
+    )
+    assert "It would have done harm: 2 of 30 pictures of nut would be taken for thief." in report.found
+    assert "Why it was refused" in to_html(report)
+
+
+def test_a_job_that_was_queued_again_says_what_the_gate_had_said_of_it():
+    report = made(a_job(7, "thief", JobState.QUEUED, checkpoint={GATE: judged().as_json()}), *thief())
+    assert report.answer == "Not ended yet: queued."
+    assert "The gate had refused what it made before: 2 of 30 pictures of nut would be taken for thief." in report.found
 
 
 @pytest.mark.parametrize("state", [JobState.FAILED, JobState.CANCELLED, JobState.QUEUED])
@@ -90,6 +110,25 @@ def test_a_job_without_figures_is_told_too(state):
     for text in (to_markdown(report), to_html(report)):
         assert "squeeze all products" in text
     assert ("line &lt;one&gt;" in to_html(report)) == (state is not JobState.QUEUED)
+
+
+def test_the_csv_of_a_job_has_a_row_per_product_in_the_words_of_the_tables():
+    report = made(a_job(2, "tile", JobState.PUBLISHED), sequence(LEARNED, ["nut", "tile"]))
+    rows = list(csv.DictReader(io.StringIO(to_csv(report))))
+    assert [(row["product"], row["image AUROC"], row["recognised"], row["defects found"]) for row in rows] == [
+        ("nut", "0.98", "30", "10"),
+        ("tile", "0.95", "30", "10"),
+    ]
+    assert rows[0]["image AUROC against before"] == "0.0"
+
+
+@pytest.mark.parametrize(
+    ("state", "tone"), [(JobState.QUEUED, "slight"), (JobState.PUBLISHED, "slight"), (JobState.FAILED, "lost")]
+)
+def test_a_page_is_green_only_when_the_gate_had_nothing_against_it(state, tone):
+    override = Override(who="m.keller", reason="same part", at=START, accepted=judged())
+    kept = {GATE: judged().as_json(), OVERRIDE: override.as_json()}
+    assert f'<body class="{tone}">' in to_html(made(a_job(7, "thief", state, checkpoint=kept), *thief()))
 
 
 def test_the_json_of_a_job_is_strict():
@@ -146,7 +185,7 @@ def end(app, state):
     task = Task(id=TaskId("nut"), class_name="nut")
     job = app.database.tasks.add(task, JobKind.ADAPT, {"images": "nowhere"}, app.clock.now())
     app.database.jobs.claim("a worker", "cpu", 60.0, app.clock.now())
-    app.database.jobs.finish(job.id, "a worker", state, "nut: too much", app.clock.now())
+    app.database.jobs.finish(job.id, "a worker", 1, state, "nut: too much", app.clock.now())
     return job.id
 
 

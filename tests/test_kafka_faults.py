@@ -4,6 +4,11 @@ The broker is a tansu of its own behind a wire that fails, whatever STREAM_AD_TE
 advertise the wire's address.
 """
 
+import gc
+import os
+import socket
+import threading
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -184,3 +189,39 @@ def test_a_producer_says_that_the_broker_is_away_and_works_again_when_it_is_back
         line.wire.accept()
         producer.send([message])
     assert {record.value for record in read_all(line.bootstrap, line.topic, 2)} == {b"x"}
+
+
+def test_a_producer_given_up_with_messages_unsent_leaves_neither_socket_nor_thread(line):
+    hasty = KafkaProducerOptions(bootstrap=line.bootstrap, delivery_timeout_ms=1500, request_timeout_ms=1000)
+    with closing(SafeProducer(hasty)) as producer:
+        producer.send([_message(line, b"first")])
+        assert _sockets_to(line.bootstrap)
+        line.wire.freeze()
+        # more than the kernel takes from a client whose broker does not read
+        with pytest.raises(Unavailable):
+            producer.send([_message(line, os.urandom(900_000)) for _ in range(20)])
+    give_up = time.monotonic() + 10
+    while _sockets_to(line.bootstrap) or _client_threads():
+        assert time.monotonic() < give_up, (_sockets_to(line.bootstrap), _client_threads())
+        time.sleep(0.05)
+
+
+def _message(line: Line, value: bytes) -> Outgoing:
+    return Outgoing(topic=line.topic, key=None, value=value, headers={})
+
+
+def _sockets_to(address: str) -> list[socket.socket]:
+    """Open ones of this process, whoever has forgotten them."""
+    port = int(address.rpartition(":")[2])
+    found = []
+    for one in gc.get_objects():
+        if issubclass(type(one), socket.socket) and one.fileno() >= 0:  # isinstance asks lazy modules, which warn
+            with suppress(OSError):
+                peer = one.getpeername()
+                if peer and peer[1] == port:
+                    found.append(one)
+    return found
+
+
+def _client_threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if "kafka" in thread.name.lower()]

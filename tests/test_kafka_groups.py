@@ -6,10 +6,11 @@ from collections import Counter
 
 import pytest
 
-from stream_ad.adapters.kafka_source import KafkaSource, KafkaSourceOptions
+from stream_ad.adapters.kafka_source import KafkaSource
 from stream_ad.domain.message import Record
-from tests.broker import REAL, SESSION, create_topic
-from tests.kafka_kit import committed, options, places, poll_until, put, source_on, take, values
+from tests.broker import SESSION, create_topic
+from tests.kafka_kit import committed, done_with, one_after, options, places, poll_until, put, source_on, take, values
+from tests.rebalance import Rebalance, held
 
 pytestmark = pytest.mark.needs_broker
 
@@ -24,10 +25,6 @@ def wide(bootstrap: str) -> str:
     name = f"images-{uuid.uuid4().hex[:12]}"
     create_topic(bootstrap, name, partitions=4)
     return name
-
-
-def options_of_one_group(bootstrap: str, topic: str) -> KafkaSourceOptions:
-    return options(bootstrap, topic, group=uuid.uuid4().hex)
 
 
 def test_a_batch_longer_than_the_longest_silence_loses_nothing_when_the_source_is_polled_meanwhile(bootstrap, topic):
@@ -60,53 +57,47 @@ def test_a_scorer_that_falls_silent_for_longer_loses_its_partition_and_is_told(b
         assert committed(bootstrap, chosen.group, topic) is None
 
 
-def test_when_a_scorer_joins_what_was_taken_is_told_and_comes_again_and_what_stayed_does_not(bootstrap, wide):
+def test_what_a_rebalance_takes_is_told_and_comes_again_and_what_stays_does_not(bootstrap, wide):
     put(bootstrap, wide, 40, partition_keys=16)
-    chosen = options_of_one_group(bootstrap, wide)
-    with source_on(chosen) as one, source_on(chosen) as two:
-        before = take(one, 40)
-        one.commit(done_with(before, partition=0))
-        again: list[Record] = []
-        poll_until([one, two], lambda: one.assigned and two.assigned, records=again)
-        taken = {partition for _, partition in one.lost()}
-        # partition 0 was committed, all others are done again by whoever did not have them
-        expected = {record.place for record in before if record.partition in taken - {0}}
-        poll_until([one, two], lambda: {record.place for record in again} >= expected, records=again)
-        assert {record.place for record in again} == expected
-        assert 0 < len(taken) < 4
-        assert two.lost() == set()
+    chosen = options(bootstrap, wide)
+    with source_on(chosen) as source:
+        before = take(source, 40)
+        source.commit(done_with(before, partition=0))
+        came: list[Record] = []
+        Rebalance(source).give(wide, {2, 3})
+        poll_until([source], lambda: held(source) == {2, 3}, records=came)
+        assert source.lost() == {(wide, 0), (wide, 1)}
         # who kept a partition commits it, although the group has changed
-        kept = min({1, 2, 3} - taken)
-        one.commit(done_with(before, partition=kept))
-        assert committed(bootstrap, chosen.group, wide, kept) == one_after(before, kept)
+        source.commit(done_with(before, partition=2))
+        assert committed(bootstrap, chosen.group, wide, 2) == one_after(before, 2)
+        # the two come back: 0 was committed, 1 is done again
+        Rebalance(source).give(wide, range(4))
+        again = {record.place for record in before if record.partition == 1}
+        poll_until([source], lambda: {record.place for record in came} >= again, records=came)
+        assert {record.place for record in came} == again
+        assert source.lost() == set()
 
 
-@pytest.mark.skipif(REAL is not None, reason="a real broker ends a rebalance within one poll")
 def test_a_commit_in_the_middle_of_a_rebalance_is_made_when_it_has_ended(bootstrap, wide):
     put(bootstrap, wide, 40, partition_keys=16)
-    chosen = options_of_one_group(bootstrap, wide)
-    with source_on(chosen) as one, source_on(chosen) as two:
-        before = take(one, 40)
-        poll_until([one, two], lambda: not one.assigned)
-        one.commit({**done_with(before, 0), **done_with(before, 1), **done_with(before, 2), **done_with(before, 3)})
-        poll_until([one, two], lambda: one.assigned and two.assigned)
-        taken = {partition for _, partition in one.lost()}
-        for partition in {0, 1, 2, 3} - taken:
-            assert committed(bootstrap, chosen.group, wide, partition) == one_after(before, partition)
-        for partition in taken:
-            assert committed(bootstrap, chosen.group, wide, partition) is None
-
-
-def one_after(records: list[Record], partition: int) -> int:
-    return 1 + max(record.offset for record in records if record.partition == partition)
-
-
-def done_with(records: list[Record], partition: int) -> dict[tuple[str, int], int]:
-    return {(records[0].topic, partition): one_after(records, partition)}
+    chosen = options(bootstrap, wide)
+    with source_on(chosen) as source:
+        before = take(source, 40)
+        rebalance = Rebalance(source)
+        poll_until([source], lambda: not held(source))
+        source.commit({place: offset for one in range(4) for place, offset in done_with(before, partition=one).items()})
+        assert [committed(bootstrap, chosen.group, wide, partition) for partition in range(4)] == [None] * 4
+        rebalance.give(wide, {1, 2})
+        poll_until([source], lambda: held(source) == {1, 2})
+        assert source.poll(10, 0.1) == []
+        found = [committed(bootstrap, chosen.group, wide, partition) for partition in range(4)]
+        assert found == [None, one_after(before, 1), one_after(before, 2), None]
+        assert source.lost() == {(wide, 0), (wide, 3)}
 
 
 def test_scorers_that_come_and_go_leave_nothing_unread_and_commit_exactly_what_was_done(bootstrap, wide):
-    chosen = options_of_one_group(bootstrap, wide)
+    # tansu forgets a rebalance now and then; a client waits 5 s longer than this for its end before it asks again
+    chosen = options(bootstrap, wide, max_poll_interval_ms=5_000)
     done: Counter = Counter()
     sources = [KafkaSource(chosen), KafkaSource(chosen)]
     try:

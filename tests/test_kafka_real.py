@@ -24,8 +24,19 @@ from stream_ad.adapters.kafka_producer import KafkaProducerOptions, Outgoing, Sa
 from stream_ad.adapters.kafka_security import KafkaSecurity
 from stream_ad.adapters.kafka_topics import ask
 from stream_ad.errors import ConfigError, DataError
-from tests.broker import REAL, create_topic
-from tests.kafka_kit import committed, complaint, options, poll_until, put, source_on, take, values
+from tests.broker import REAL, client, create_topic
+from tests.kafka_kit import (
+    committed,
+    complaint,
+    done_with,
+    one_after,
+    options,
+    poll_until,
+    put,
+    source_on,
+    take,
+    values,
+)
 
 pytestmark = [
     pytest.mark.needs_real_broker,
@@ -37,7 +48,7 @@ SASL = os.environ.get("STREAM_AD_TEST_SASL")
 
 def topic_with(bootstrap: str, **configs: str) -> str:
     name = f"images-{uuid.uuid4().hex[:12]}"
-    with closing(KafkaAdminClient(bootstrap_servers=bootstrap)) as admin:
+    with closing(client(KafkaAdminClient, bootstrap)) as admin:
         admin.create_topics([NewTopic(name, num_partitions=1, replication_factor=1, topic_configs=configs)])
     return name
 
@@ -92,6 +103,27 @@ def test_a_session_that_the_broker_forbids_is_said_with_the_setting(bootstrap, t
         poll_until([source], lambda: False)
 
 
+def test_when_a_scorer_joins_what_was_taken_is_told_and_comes_again_and_what_stayed_does_not(bootstrap):
+    topic = f"images-{uuid.uuid4().hex[:12]}"
+    create_topic(bootstrap, topic, partitions=4)
+    put(bootstrap, topic, 40, partition_keys=16)
+    chosen = options(bootstrap, topic)
+    with source_on(chosen) as one, source_on(chosen) as two:
+        before = take(one, 40)
+        one.commit(done_with(before, partition=0))
+        poll_until([one, two], lambda: one.assigned and two.assigned, records=(again := []))
+        taken = {partition for _, partition in one.lost()}
+        # partition 0 was committed, all others are done again by whoever did not have them
+        expected = {record.place for record in before if record.partition in taken - {0}}
+        poll_until([one, two], lambda: {record.place for record in again} >= expected, records=again)
+        assert {record.place for record in again} == expected
+        assert 0 < len(taken) < 4
+        assert two.lost() == set()
+        kept = min({1, 2, 3} - taken)
+        one.commit(done_with(before, partition=kept))
+        assert committed(bootstrap, chosen.group, topic, kept) == one_after(before, kept)
+
+
 def test_a_picture_that_the_topic_refuses_is_said_and_the_next_one_goes(bootstrap):
     topic = topic_with(bootstrap, **{"max.message.bytes": "100000"})
     with closing(SafeProducer(KafkaProducerOptions(bootstrap=bootstrap))) as producer:
@@ -127,7 +159,7 @@ def test_a_topic_that_is_not_there_is_named(bootstrap):
 @pytest.mark.parametrize("mechanism", [ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512])
 def test_a_user_with_scram_is_let_in(bootstrap, topic, tmp_path: Path, mechanism):
     assert SASL is not None
-    with closing(KafkaAdminClient(bootstrap_servers=bootstrap)) as admin:
+    with closing(client(KafkaAdminClient, bootstrap)) as admin:
         user = UserScramCredentialUpsertion("line-3", mechanism, "correct horse", 4096)
         admin.alter_user_scram_credentials([user])  # pyright: ignore[reportAttributeAccessIssue]
     (tmp_path / "password").write_text("correct horse\n")

@@ -51,5 +51,9 @@ def test_an_approved_picture_is_safe_on_the_disk_before_the_pool_forgets_it(
     assert len(safe) == 5
     assert {path.stat().st_ino for path in safe} <= synced
     synced.clear()  # the process died before its pictures were safe, and somebody approves again
-    files.give(images, "bolt-proposal-1")
-    assert {path.stat().st_ino for path in safe} <= synced
+    again = Path(files.give(images, "bolt-proposal-1"))
+    assert again.name == "bolt-proposal-1-2"
+    assert {path.stat().st_ino for path in (again, *again.iterdir())} <= synced
+    files.take_back(str(again))
+    assert not again.exists()
+    assert folder.is_dir()

@@ -179,10 +179,18 @@ def test_a_tile_sees_what_the_squashed_picture_loses():
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_and_every_departure_makes_a_detector(preset):
     options = detector_options(preset)
-    for name in ("cmpmb", "patchcore", "zero-shot"):
+    for name in ("anople", "cmpmb", "mpa", "patchcore", "zero-shot"):
         make_detector(name, cached(), options[name])
     for changed in DEPARTURES.values():
         assert make_detector("cmpmb", cached(), detector_options("paper", changed)["cmpmb"])
+
+
+def test_on_a_shallow_backbone_a_preset_reads_the_last_block_for_those_that_are_missing():
+    assert detector_options("accurate", depth=12)["cmpmb"]["blocks"] == (3, 5, 7)
+    assert detector_options("accurate", depth=7)["patchcore"]["blocks"] == (3, 5, 6)
+    assert detector_options("accurate", depth=6)["cmpmb"]["blocks"] == (3, 5)
+    # what somebody asked for by number is no preset's, and an error where it is not there
+    assert detector_options("accurate", {"blocks": (9,)}, depth=7)["cmpmb"]["blocks"] == (9,)
 
 
 def test_the_papers_literal_settings_run():

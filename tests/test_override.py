@@ -105,7 +105,7 @@ def test_only_a_rejected_job_can_be_overridden(database, rejected):
 def test_a_rejection_that_kept_no_figures_must_be_judged_anew_first(database):
     kit.queue(database, "screw")
     job = database.jobs.claim("w", "cpu", 60.0, kit.NOON)
-    database.jobs.finish(job.id, "w", JobState.REJECTED, "rejected by an older version", kit.NOON)
+    database.jobs.finish(job.id, "w", 1, JobState.REJECTED, "rejected by an older version", kit.NOON)
     with pytest.raises(JobError, match=f"`stream-ad jobs retry {job.id}`"):
         override(database, job)
 
@@ -220,7 +220,7 @@ def test_overriding_at_the_command_line_names_the_harm_and_keeps_who_and_why(run
     assert asked.code == 0
     assert "job 3 of task 'thief' is queued, to be published in spite of what the gate said:" in asked.out
     assert REFUSED in asked.out
-    assert "overridden by anna" in run("jobs", "show", 3).out
+    assert "line stops; not yet published" in run("jobs", "show", 3).out
     again = run("jobs", "override", 3, "--reason", "line stops")
     assert (again.code, "is queued; only a job that the gate rejected" in again.err) == (2, True)
 
@@ -228,17 +228,19 @@ def test_overriding_at_the_command_line_names_the_harm_and_keeps_who_and_why(run
 def test_an_override_without_a_reason_is_refused(run, two_banks):
     assert run("jobs", "override", 3).code == 2
     refused = run("jobs", "override", 3, "--reason", " ", "--who", "anna")
-    assert (refused.code, "needed a name and a reason" in refused.err) == (2, True)
+    assert (refused.code, "needed a reason" in refused.err) == (2, True)
+    nobody = run("jobs", "override", 3, "--reason", "line stops", "--who", " ")
+    assert (nobody.code, "needed a name after --who" in nobody.err) == (2, True)
 
 
 def test_a_rejected_job_is_shown_with_every_task_that_it_would_touch(run, two_banks):
     shown = run("jobs", "show", 3).out
-    assert "the gate refused this candidate for bank 3, made from bank 2:" in shown
+    assert "the gate refused the candidate of job 3, made from bank 2:" in shown
     [screw] = [line for line in shown.splitlines() if line.startswith("screw ")]
     assert screw.split()[:3] == ["screw", "0.9", "0.9"]
     assert screw.rstrip().endswith("routing")
     assert REFUSED in shown
-    assert "the gate passed this candidate for bank 1" in run("jobs", "show", 1).out
+    assert "the gate passed what became bank 1" in run("jobs", "show", 1).out
 
 
 def test_measuring_the_bank_in_use_again_is_queued_once(run, two_banks):

@@ -119,7 +119,7 @@ def test_as_many_jobs_run_at_a_time_as_there_are_slots(database):
     steps.round()
     assert [number for number, _ in steps.executor.placed] == [1, 2]
     steps.claim(steps.worker)
-    database.jobs.finish(2, steps.worker, JobState.FAILED, "no pictures", steps.clock.now())
+    database.jobs.finish(2, steps.worker, 1, JobState.FAILED, "no pictures", steps.clock.now())
     steps.executor.end(steps.worker)
     steps.round()
     assert [number for number, _ in steps.executor.placed] == [1, 2, 3]
@@ -190,7 +190,7 @@ def test_a_job_that_was_given_back_is_placed_again_without_counting(steps, datab
     job = kit.queue(database, "screw")
     steps.round()
     steps.claim(steps.worker)
-    database.jobs.give_back(job.id, steps.worker, steps.clock.now(), counted=False)
+    database.jobs.give_back(job.id, steps.worker, 1, steps.clock.now(), counted=False)
     steps.executor.end(steps.worker)
     steps.round()
     assert len(steps.executor.placed) == 1  # what is away may still be away
@@ -238,11 +238,30 @@ def test_a_process_whose_lease_ran_out_is_ended_and_its_job_done_again(steps, da
     assert len(steps.executor.placed) == 2
 
 
+def test_a_process_whose_job_was_swept_while_it_was_killed_is_not_told_as_one_that_did_not_start(
+    steps, database, caplog
+):
+    job = kit.queue(database, "screw")
+    steps.round()
+    steps.claim(steps.worker)
+    for after_s in (61, 20):  # the scheduler is faster than the worker
+        steps.clock.sleep(after_s)
+        database.jobs.sweep(steps.clock.now())
+    steps.executor.end(steps.worker, "killed by SIGKILL")
+    steps.round()
+    assert "job 1 is queued, for its process had fallen silent; it died: killed by SIGKILL" in caplog.text
+    assert "did not start" not in caplog.text
+    assert len(steps.executor.placed) == 2  # at once: nothing is amiss with starting
+    assert database.jobs.get(job.id).attempts == 1
+
+
 def test_a_process_that_lost_its_job_and_goes_on_is_ended_and_harms_nothing(steps, database):
     job = kit.queue(database, "screw")
     steps.round()
     steps.claim(steps.worker)
     steps.clock.sleep(61)
+    database.jobs.sweep(steps.clock.now())
+    steps.clock.sleep(20)
     assert database.jobs.claim("thief", "cpu", 600.0, steps.clock.now()) is not None
     steps.round()
     steps.round(after_s=placing.GRACE_S)

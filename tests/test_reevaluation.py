@@ -88,7 +88,7 @@ def test_pictures_that_are_gone_fail_the_job_and_the_others_are_measured_all_the
 
     job = again(database, kit.work(read=gone))
     assert job.state is JobState.FAILED
-    assert "nothing is worse than when it was published (1 tasks). NOT MEASURED: the held-out" in said(job)
+    assert "nothing is worse than when it was published (1 task). NOT MEASURED: the held-out" in said(job)
     assert "there is no folder /data/screw" in said(job)
     assert list(database.evaluations.all(Half.REGRESSION)[-1].tasks) == ["tile"]
 
@@ -139,6 +139,6 @@ def test_after_a_rollback_a_task_is_judged_by_the_pictures_of_the_version_in_use
     assert database.banks.active_version() == 2
     database.banks.use(1, who="test", reason="worse", at=kit.NOON)
     job = again(database)
-    assert job.message == "bank 1 measured again: nothing is worse than when it was published (1 tasks)"
+    assert job.message == "bank 1 measured again: nothing is worse than when it was published (1 task)"
     last = database.evaluations.all(Half.TEST)[-1]
     assert last.tasks[SCREW].outcomes[0].image_id == "screw-t0"

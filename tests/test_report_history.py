@@ -9,11 +9,12 @@ from html.parser import HTMLParser
 import pytest
 from evaluation_values import START, a_job, evaluation, outcome, outcomes, sequence, task_evaluation
 
-from stream_ad.domain.decision import Breach, GateDecision, Judgement, Rule
+from stream_ad.domain.decision import GATE, OVERRIDE, Breach, GateDecision, Judgement, Override, Rule
 from stream_ad.domain.evaluation import Half
 from stream_ad.domain.job import JobKind, JobState
 from stream_ad.domain.result import Verdict
 from stream_ad.domain.task import TaskId
+from stream_ad.evaluation import report_tables as tables
 from stream_ad.evaluation.findings import Standing
 from stream_ad.evaluation.refusals import changes_between, in_plain_words, pairs_in_words
 from stream_ad.evaluation.report import Outcome, forgetting_report, to_csv, to_html, to_markdown
@@ -86,7 +87,7 @@ def test_a_product_that_is_taken_for_another_is_a_loss_although_verdicts_stand()
     before = evaluation(1, "nut", [task_evaluation("nut", 0.9, judged=judged)])
     made = report([before, evaluation(2, "tile", [task_evaluation("nut", 0.9, judged=stolen)])])
     assert (made.outcome, made.tasks[0].astray) == (Outcome.LOST, 5)
-    assert "5 pictures more than then were not recognised as it" in made.paragraph
+    assert "5 of 30 pictures of nut that were recognised as it when it was learned are not any more" in made.paragraph
     assert "25 of 30, 5 more before" in to_markdown(made)
 
 
@@ -223,11 +224,95 @@ def test_what_a_refused_job_would_have_done_is_told_by_product_and_amount():
     assert "| nut | 0.980 → 0.950 | 0 of 30 | 0 of 10 | 0 of 20 | 2 for thief | exceeded |" in markdown
 
 
+def test_a_new_product_that_was_refused_is_shown_with_what_was_measured_of_it():
+    before, candidate = poisoned()
+    judged = outcomes("thief", good=8, bad=4, false_alarms=1, missed=2, refused=1)
+    judged = [replace(o, routed_task=TaskId("nut")) if i < 3 else o for i, o in enumerate(judged)]
+    own = task_evaluation("thief", 0.912, judged=judged)
+    candidate = replace(candidate, tasks={**candidate.tasks, TaskId("thief"): own})
+    lost = Breach(task=TaskId("thief"), rule=Rule.RECOGNISED, amount=4.0, allowed=1.0, sentence="thief: not known")
+    judged_so = replace(judgement(before, candidate), decision=GateDecision(breaches=(lost,)))
+    made = report(
+        sequence([[0.98]], NAMES),
+        [before, candidate],
+        jobs=[a_job(7, "thief", JobState.REJECTED)],
+        judgements={(7, 2): judged_so},
+    )
+    row = "| thief (new) | 0.912 | – | 2 of 4 | 2 of 8 | 3 for nut, 1 for none that is known | exceeded |"
+    assert row in to_markdown(made)
+
+
+def test_a_refused_candidate_has_a_name_of_its_own_and_no_version():
+    made = refused_report()
+    again = report(poisoned())  # its scores in the matrices, too
+    assert [row[0] for row in tables.decisions(made)[1]] == ["version 1", "candidate of job 7"]
+    assert "| candidate of job 7 (refused) |" in to_markdown(again)
+    for text in (to_markdown(made), to_markdown(again)):
+        assert "version 2" not in text
+
+
 def test_a_refused_job_that_a_person_let_in_is_not_said_to_be_unused():
     made = refused_report(JobState.PUBLISHED, bank_version=3)
     assert made.refusals[0].overridden_in == 3
     assert "never used" not in made.paragraph
     assert "Refused: learn thief, in use since bank 3 after all" in to_markdown(made)
+
+
+def asked(state, **more):
+    """A job that was refused, that m.keller wanted all the same, and that is in that state now."""
+    before, candidate = poisoned()
+    judged = judgement(before, candidate)
+    override = Override(who="m.keller", reason="same part.", at=START + timedelta(hours=2), accepted=judged)
+    row = {"at": override.at, "who": "m.keller", "action": "override", "subject": "job 7", "reason": "same part"}
+    jobs = [
+        a_job(1, "nut", JobState.PUBLISHED),
+        a_job(7, "thief", state, checkpoint={GATE: judged.as_json(), OVERRIDE: override.as_json()}, **more),
+    ]
+    return report(
+        sequence([[0.98]], NAMES),
+        [before, candidate],
+        jobs=jobs,
+        judgements={(7, 2): judged},
+        audit=[{**row, "details": {"task": "thief"}}],
+    )
+
+
+@pytest.mark.parametrize("state", [JobState.QUEUED, JobState.RUNNING])
+def test_an_override_that_waits_is_asked_for_and_not_let_in_and_the_refusal_stays(state):
+    made = asked(state)
+    words = "override asked for by m.keller (same part); not yet published"
+    assert [(event.what, event.outcome) for event in made.events] == [
+        ("learn nut", "bank 1"),
+        ("learn thief", "refused"),
+        ("overrode the gate for thief, job 7", "asked for; not yet published"),
+    ]
+    assert f"To learn thief: {words}." in made.paragraph
+    assert "1 of 2 candidates was refused by the gate and never used: the one for thief" in made.paragraph
+    assert "a person overrode" not in made.paragraph
+    for text in (to_markdown(made), to_html(made)):
+        assert f"Refused: learn thief; {words}" in text
+        assert "let in" not in text
+
+
+@pytest.mark.parametrize(
+    ("state", "bank", "outcome"),
+    [
+        (JobState.PUBLISHED, 3, "let in, bank 3"),
+        (JobState.REJECTED, None, "not published: refused"),
+        (JobState.CANCELLED, None, "not published: cancelled"),
+    ],
+)
+def test_what_came_of_an_override_is_told(state, bank, outcome):
+    assert [event.outcome for event in asked(state, bank_version=bank).events if event.who] == [outcome]
+
+
+def test_after_an_override_the_gate_is_not_said_to_have_refused_nothing():
+    judged = judgement(*poisoned())
+    kept = Override(who="m.keller", reason="same part", at=START, accepted=judged).as_json()
+    jobs = [a_job(n, NAMES[n - 1], JobState.PUBLISHED, checkpoint={OVERRIDE: kept} if n == 2 else {}) for n in (1, 2)]
+    made = report(sequence(KEPT[:2], NAMES), jobs=jobs)
+    assert "1 of 2 candidates was refused by the gate and let in by a person all the same." in made.paragraph
+    assert [row[3] for row in tables.decisions(made)[1]] == ["published", "published against the gate"]
 
 
 def test_who_overrode_the_gate_and_why_is_in_the_paragraph():
@@ -269,14 +354,15 @@ def test_csv_has_a_row_per_bank_and_product_and_leaves_empty_what_was_not_measur
     _, candidate = poisoned()
     tests = [*sequence([[0.98], [float("nan"), 0.95]], NAMES), replace(candidate, half=Half.TEST, bank_version=3)]
     rows = list(csv.DictReader(io.StringIO(to_csv(report(tests)))))
-    assert [(row["version"], row["published"], row["product"], row["image_auroc"]) for row in rows] == [
+    assert [(row["version"], row["published"], row["product"], row["image AUROC"]) for row in rows] == [
         ("1", "yes", "nut", "0.98"),
         ("2", "yes", "nut", ""),
         ("2", "yes", "tile", "0.95"),
-        ("3", "no", "nut", "0.95"),
+        ("", "no", "nut", "0.95"),
     ]
-    assert (rows[0]["good"], rows[0]["false_alarms"], rows[3]["job"]) == ("20", "0", "7")
-    assert float(rows[3]["image_auroc_change"]) == pytest.approx(-0.03)
+    assert (rows[0]["good"], rows[0]["good parts alarmed"], rows[3]["job"]) == ("20", "0", "7")
+    assert float(rows[3]["image AUROC against its best before"]) == pytest.approx(-0.03)
+    assert not [column for column in rows[0] if "_" in column]  # words, as in the tables
 
 
 def test_a_name_like_a_formula_is_none_in_a_spreadsheet():

@@ -120,10 +120,10 @@ def test_what_an_open_or_rejected_job_remembers_stays(database: Database) -> Non
     for name, sha256 in zip(("tile", "bolt", "gear"), orphans, strict=True):
         queue(database, name)
         job = claim(database)
-        database.jobs.write_checkpoint(job.id, "w1", {"entry": {"key": "k", "sha256": sha256}})
+        database.jobs.write_checkpoint(job.id, "w1", 1, {"entry": {"key": "k", "sha256": sha256}})
         if name != "tile":
             end = {"bolt": JobState.REJECTED, "gear": JobState.FAILED}[name]
-            database.jobs.finish(job.id, "w1", end, "", datetime.now(UTC))
+            database.jobs.finish(job.id, "w1", 1, end, "", datetime.now(UTC))
     age(database)
     assert sweep(database).count == 1
     assert set(orphans[:2]) <= files(database)

@@ -300,6 +300,8 @@ def test_jobs_of_workers_that_died_are_swept(database: Database) -> None:
         assert claim(database, at=clock.now()).attempts == attempt + 1
         assert sweep_jobs(database.jobs, clock).figures == {"queued again": 0, "ended": 0}
         clock.sleep(61.0)
+        assert not sweep_jobs(database.jobs, clock).news  # the last call: it may only have been out of reach
+        clock.sleep(21.0)
         last = attempt + 1 == job.max_attempts
         swept = sweep_jobs(database.jobs, clock)
         assert swept.figures == {"queued again": int(not last), "ended": int(last)}

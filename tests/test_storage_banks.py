@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from storage_kit import NOON, after, claim, database, entry, evaluation, publish, queue, url  # noqa: F401
+from storage_kit import NOON, after, claim, database, entry, evaluation, publish, queue, take_over, url  # noqa: F401
 
 from stream_ad.adapters.storage import Database
 from stream_ad.domain.evaluation import Evaluation, Half
@@ -91,9 +91,9 @@ def test_a_lost_lease_publishes_nothing(database: Database, loss: str) -> None:
     if loss == "cancelled":
         database.jobs.cancel(job.id, NOON)
     elif loss == "ended":
-        database.jobs.finish(job.id, "w1", JobState.FAILED, "out of memory", NOON)
+        database.jobs.finish(job.id, "w1", 1, JobState.FAILED, "out of memory", NOON)
     else:
-        claim(database, "w2" if loss == "claimed by another" else "w1", after(61))
+        take_over(database, "w2" if loss == "claimed by another" else "w1", after(61))
     with pytest.raises(JobError, match="nothing was published"):
         attempt(database, job, evaluations=[evaluation("nut", job_id=job.id)])
     assert_nothing_published(database)
@@ -134,7 +134,7 @@ def test_a_worker_killed_while_publishing_leaves_nothing_and_the_next_one_publis
     worker.join(timeout=120)
     assert worker.exitcode == -signal.SIGKILL
     assert_nothing_published(database)
-    attempt(database, claim(database, "w2", after(61)), worker="w2")
+    attempt(database, take_over(database, "w2", after(61)), worker="w2")
     assert list(database.banks.load().entries) == ["nut"]
 
 
@@ -223,6 +223,9 @@ def test_a_job_that_runs_again_replaces_what_it_measured(database: Database) -> 
     [kept] = database.evaluations.all(Half.REGRESSION)
     assert kept.at == after(9)
     assert not kept.published
+    database.evaluations.save(evaluation("nut", version=2, job_id=job.id))  # another job published meanwhile
+    [kept] = database.evaluations.all(Half.REGRESSION)
+    assert kept.bank_version == 2
     database.evaluations.save(evaluation("nut"))
     database.evaluations.save(evaluation("nut"))
     assert len(database.evaluations.all(Half.REGRESSION)) == 3

@@ -3,14 +3,19 @@
 # ruff: noqa: F811 (a fixture is imported, then named as an argument)
 
 import hashlib
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from storage_kit import NOON, after, claim, database, publish, result, url  # noqa: F401
+from storage_kit import NOON, after, claim, database, evaluation, publish, result, url  # noqa: F401
 
 from stream_ad.adapters.feedback_pictures import FeedbackPictures
 from stream_ad.adapters.storage import Database
-from stream_ad.domain.feedback import Feedback, FeedbackKind, FeedbackState
+from stream_ad.domain.evaluation import Evaluation
+from stream_ad.domain.feedback import Became, Feedback, FeedbackKind, FeedbackState
 from stream_ad.domain.job import JobKind, JobState
 from stream_ad.domain.task import TaskId
 from stream_ad.errors import DataError
@@ -40,7 +45,8 @@ def patching(database: Database, *feedback: Feedback) -> int:
     return job.id
 
 
-def end_published(database: Database, job_id: int) -> None:
+def end_published(database: Database, job_id: int, **found: str) -> None:
+    """`found`: what it found of feedback, by `f` and its number."""
     bank = database.banks.load()
     database.banks.publish(
         bank.with_entry(bank.entry("nut"), 2),
@@ -50,6 +56,7 @@ def end_published(database: Database, job_id: int) -> None:
         evaluations=[],
         message="patched",
         at=NOON,
+        feedback={int(name[1:]): Became(FeedbackState.APPLIED, text) for name, text in found.items()},
     )
 
 
@@ -73,9 +80,7 @@ def test_said_twice_is_said_once(database: Database) -> None:
 def test_a_published_job_applies_what_it_took(database: Database) -> None:
     said, other = say(database), say(database, 1)
     job = patching(database, said)
-    database.feedback.take(job, {said.id: "score 3.1 -> 0.2"})
-    assert database.feedback.get(said.id).state is FeedbackState.QUARANTINED
-    end_published(database, job)
+    end_published(database, job, **{f"f{said.id}": "score 3.1 -> 0.2"})
     now = database.feedback.get(said.id)
     assert (now.state, now.outcome, now.job_id) == (FeedbackState.APPLIED, "score 3.1 -> 0.2", job)
     assert database.feedback.get(other.id) == other
@@ -84,19 +89,28 @@ def test_a_published_job_applies_what_it_took(database: Database) -> None:
 def test_a_rejected_job_refuses_false_alarms_and_says_why(database: Database) -> None:
     said, missed = say(database), say(database, 1, FeedbackKind.MISSED)
     job = patching(database, said, missed)
-    database.jobs.finish(job, "w1", JobState.REJECTED, "rejected: it hides a defect", NOON)
+    database.jobs.finish(job, "w1", 1, JobState.REJECTED, "rejected: it hides a defect", NOON)
     now = database.feedback.get(said.id)
     assert (now.state, now.outcome) == (FeedbackState.REFUSED, f"job {job}: rejected: it hides a defect")
     assert database.feedback.get(missed.id).state is FeedbackState.QUARANTINED
 
 
+def test_a_rejected_job_says_of_each_what_it_found(database: Database) -> None:
+    said, fine = say(database), say(database, 1)
+    job = patching(database, said, fine)
+    found = {fine.id: Became(FeedbackState.APPLIED, "OK in bank 1 already")}
+    assert database.jobs.finish(job, "w1", 1, JobState.REJECTED, "it hides a defect", NOON, feedback=found)
+    states = [database.feedback.get(one.id).state for one in (said, fine)]
+    assert states == [FeedbackState.REFUSED, FeedbackState.APPLIED]
+
+
 def test_a_rejected_patch_that_is_published_after_all_applies_it(database: Database) -> None:
     said = say(database)
     job = patching(database, said)
-    database.jobs.finish(job, "w1", JobState.REJECTED, "rejected", NOON)
+    database.jobs.finish(job, "w1", 1, JobState.REJECTED, "rejected", NOON)
     database.jobs.requeue(job, NOON)
     claim(database)
-    end_published(database, job)
+    end_published(database, job, **{f"f{said.id}": "score 3.1 -> 0.2"})
     assert database.feedback.get(said.id).state is FeedbackState.APPLIED
 
 
@@ -104,7 +118,7 @@ def test_a_rejected_patch_that_is_published_after_all_applies_it(database: Datab
 def test_after_a_job_that_came_to_nothing_it_waits_for_another(database: Database, state: JobState) -> None:
     said = say(database)
     job = patching(database, said)
-    database.jobs.finish(job, "w1", state, "disk full", NOON)
+    database.jobs.finish(job, "w1", 1, state, "disk full", NOON)
     assert database.feedback.get(said.id).state is FeedbackState.QUARANTINED
     again = database.tasks.queue(NUT, JobKind.PATCH, {}, NOON, feedback=[said.id])
     assert [one.id for one in database.feedback.of_job(again.id)] == [said.id]
@@ -114,7 +128,8 @@ def test_after_a_job_that_came_to_nothing_it_waits_for_another(database: Databas
 def test_a_worker_that_lost_its_lease_settles_nothing(database: Database) -> None:
     said = say(database)
     job = patching(database, said)
-    assert not database.jobs.finish(job, "another", JobState.REJECTED, "rejected", NOON)
+    found = {said.id: Became(FeedbackState.APPLIED, "OK in bank 1 already")}
+    assert not database.jobs.finish(job, "another", 1, JobState.REJECTED, "rejected", NOON, feedback=found)
     assert database.feedback.get(said.id).state is FeedbackState.QUARANTINED
 
 
@@ -126,6 +141,35 @@ def test_a_mistake_is_withdrawn_until_a_job_followed(database: Database) -> None
         database.feedback.withdraw(said.id, who="ada", reason="again", at=NOON)
 
 
+def test_a_mark_that_is_withdrawn_while_its_job_ends_stops_neither(database: Database) -> None:
+    """The job's end holds its row, and then wants the feedback's; who withdraws must not hold that meanwhile."""
+    said = say(database)
+    job = patching(database, said)
+    withdrawing = threading.Event()
+
+    def measured() -> Iterator[Evaluation]:
+        yield evaluation("nut", job_id=job, published=False)
+        withdrawn.append(pool.submit(withdraw))  # by now the job's row is locked
+        withdrawing.wait(10)
+        time.sleep(0.3)
+
+    def withdraw() -> Exception | None:
+        withdrawing.set()
+        try:
+            database.feedback.withdraw(said.id, who="ada", reason="wrong picture", at=NOON)
+        except Exception as error:
+            return error
+        return None
+
+    with ThreadPoolExecutor(1) as pool:
+        withdrawn: list[Future[Exception | None]] = []
+        assert database.jobs.finish(job, "w1", 1, JobState.REJECTED, "it hides a defect", NOON, evaluations=measured())
+        error = withdrawn[0].result(10)
+    assert isinstance(error, DataError)
+    assert "is refused" in str(error)
+    assert database.feedback.get(said.id).outcome == f"job {job}: it hides a defect"
+
+
 def test_what_was_withdrawn_is_taken_by_no_job(database: Database) -> None:
     """Somebody withdraws a mark while another looks at the list, or while a job looks at the picture."""
     said, missed = say(database), say(database, 1, FeedbackKind.MISSED)
@@ -133,8 +177,7 @@ def test_what_was_withdrawn_is_taken_by_no_job(database: Database) -> None:
         database.feedback.withdraw(one.id, who="ada", reason="a real defect", at=NOON)
     job = patching(database, said)
     assert database.feedback.of_job(job) == []
-    database.feedback.take(job, {missed.id: "score 0.2 -> 3.1"})
-    end_published(database, job)
+    end_published(database, job, **{f"f{missed.id}": "score 0.2 -> 3.1"})
     for one in (said, missed):
         now = database.feedback.get(one.id)
         assert (now.state, now.outcome) == (FeedbackState.REFUSED, "withdrawn by ada: a real defect")

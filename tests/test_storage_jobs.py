@@ -6,7 +6,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from storage_kit import NOON, after, claim, database, publish, queue, task, url  # noqa: F401
+from storage_kit import NOON, after, claim, database, publish, queue, take_over, task, url  # noqa: F401
 
 from stream_ad.adapters.storage import Database
 from stream_ad.domain.job import JobKind, JobState
@@ -49,7 +49,7 @@ def test_the_oldest_job_is_claimed_first_and_a_running_one_not_again(database: D
 def test_a_heartbeat_keeps_the_lease(database: Database) -> None:
     queue(database)
     job = claim(database)
-    assert database.jobs.heartbeat(job.id, "w1", stage="adapt", progress=0.5, lease_s=60.0, at=after(50))
+    assert database.jobs.heartbeat(job.id, "w1", 1, stage="adapt", progress=0.5, lease_s=60.0, at=after(50))
     assert database.jobs.claim("w2", "cpu", 60.0, after(100)) is None
     now = database.jobs.get(job.id)
     assert (now.stage, now.progress, now.heartbeat_at, now.lease_until) == ("adapt", 0.5, after(50), after(110))
@@ -58,31 +58,78 @@ def test_a_heartbeat_keeps_the_lease(database: Database) -> None:
 def test_who_lost_the_lease_can_neither_go_on_nor_finish(database: Database) -> None:
     queue(database)
     job = claim(database)
-    again = claim(database, "w2", after(61))
+    again = take_over(database, "w2", after(61))
     assert (again.id, again.attempts) == (job.id, 2)
-    assert not database.jobs.heartbeat(job.id, "w1", stage="adapt", progress=0.5, lease_s=60.0, at=after(62))
-    assert not database.jobs.finish(job.id, "w1", JobState.FAILED, "late", after(62))
+    assert not database.jobs.heartbeat(job.id, "w1", 1, stage="adapt", progress=0.5, lease_s=60.0, at=after(92))
+    assert not database.jobs.finish(job.id, "w1", 1, JobState.FAILED, "late", after(92))
     assert database.jobs.get(job.id).worker == "w2"
-    assert database.jobs.finish(job.id, "w2", JobState.REJECTED, "nut lost 0.02", after(63), "log")
+    assert database.jobs.finish(job.id, "w2", 2, JobState.REJECTED, "nut lost 0.02", after(93), "log")
     ended = database.jobs.get(job.id)
     assert (ended.state, ended.message, ended.log_tail, ended.finished_at) == (
         JobState.REJECTED,
         "nut lost 0.02",
         "log",
-        after(63),
+        after(93),
     )
+
+
+def test_a_former_process_of_the_same_name_can_neither_go_on_nor_finish(database: Database) -> None:
+    """In a container every worker is number 7 of the same host."""
+    queue(database)
+    job = claim(database)
+    again = take_over(database, "w1", after(61))
+    assert not database.jobs.heartbeat(job.id, "w1", 1, stage="adapt", progress=0.5, lease_s=600.0, at=after(92))
+    assert not database.jobs.write_checkpoint(job.id, "w1", 1, {"entry": "of the former one"})
+    assert not database.jobs.give_back(job.id, "w1", 1, after(92), counted=False)
+    assert database.jobs.release(job.id, "w1", after(92), how="hung", attempt=1) is None
+    assert not database.jobs.finish(job.id, "w1", 1, JobState.FAILED, "late", after(92))
+    assert database.jobs.get(job.id) == again
+    assert database.jobs.heartbeat(job.id, "w1", 2, stage="adapt", progress=0.5, lease_s=60.0, at=after(93))
+    assert database.jobs.write_checkpoint(job.id, "w1", 2, {"entry": "its own"})
+    assert database.jobs.give_back(job.id, "w1", 2, after(94), counted=False)
 
 
 def test_a_worker_that_slept_goes_on_if_nobody_took_over(database: Database) -> None:
     queue(database)
     job = claim(database)
-    assert database.jobs.heartbeat(job.id, "w1", stage="adapt", progress=0.5, lease_s=60.0, at=after(500))
+    assert database.jobs.heartbeat(job.id, "w1", 1, stage="adapt", progress=0.5, lease_s=60.0, at=after(500))
+
+
+def test_a_job_that_lives_outlasts_an_outage_of_the_database(database: Database) -> None:
+    """Nobody could prolong a lease for an hour; whoever is the first to be there again takes nothing from others."""
+    queue(database)
+    job = claim(database)
+    assert database.jobs.claim("w2", "cpu", 60.0, after(3600)) is None
+    assert database.jobs.sweep(after(3605)) == []
+    assert database.jobs.place("w2", after(3700), after(3610)) is None
+    assert database.jobs.heartbeat(job.id, "w1", 1, stage="adapt", progress=0.5, lease_s=60.0, at=after(3615))
+    assert database.jobs.sweep(after(3674)) == []
+    now = database.jobs.get(job.id)
+    assert (now.state, now.worker, now.attempts, now.placed_until) == (JobState.RUNNING, "w1", 1, None)
+
+
+def test_a_job_whose_worker_does_not_answer_is_taken_after_its_last_call(database: Database) -> None:
+    queue(database)
+    claim(database)
+    assert database.jobs.claim("w2", "cpu", 60.0, after(60)) is None
+    assert database.jobs.claim("w2", "cpu", 60.0, after(79)) is None
+    assert claim(database, "w2", after(80)).attempts == 2
+
+
+def test_a_short_lease_has_a_short_last_call(database: Database) -> None:
+    queue(database)
+    claim(database, lease_s=4.0)
+    assert database.jobs.sweep(after(4)) == []
+    [swept] = database.jobs.sweep(after(6))
+    assert (swept.state, swept.placed_until) == (JobState.QUEUED, None)
 
 
 def test_a_job_out_of_attempts_fails_instead_of_running_again(database: Database) -> None:
     job = queue(database)
-    for attempt in range(job.max_attempts):
-        claim(database, f"w{attempt}", after(100 * attempt))
+    claim(database, "w0")
+    for attempt in range(1, job.max_attempts):
+        take_over(database, f"w{attempt}", after(100 * attempt))
+    database.jobs.sweep(after(900))
     assert database.jobs.claim("w9", "cpu", 60.0, after(1000)) is None
     ended = database.jobs.get(job.id)
     assert ended.state is JobState.FAILED
@@ -102,22 +149,23 @@ def test_a_running_job_hears_of_its_end_at_the_next_heartbeat(database: Database
     queue(database)
     job = claim(database)
     assert database.jobs.cancel(job.id, after(1)).cancel_requested
-    assert not database.jobs.heartbeat(job.id, "w1", stage="adapt", progress=0.1, lease_s=60.0, at=after(2))
-    assert database.jobs.finish(job.id, "w1", JobState.CANCELLED, "cancelled", after(3))
+    assert not database.jobs.heartbeat(job.id, "w1", 1, stage="adapt", progress=0.1, lease_s=60.0, at=after(2))
+    assert database.jobs.finish(job.id, "w1", 1, JobState.CANCELLED, "cancelled", after(3))
 
 
 def test_a_cancelled_job_whose_worker_died_is_not_taken_up_again(database: Database) -> None:
     queue(database)
     job = claim(database)
     database.jobs.cancel(job.id, after(1))
-    assert database.jobs.claim("w2", "cpu", 60.0, after(61)) is None
+    database.jobs.sweep(after(61))
+    assert database.jobs.claim("w2", "cpu", 60.0, after(91)) is None
     assert database.jobs.get(job.id).state is JobState.CANCELLED
 
 
 def test_a_failed_job_can_run_again_from_the_start(database: Database) -> None:
     queue(database)
     job = claim(database)
-    database.jobs.finish(job.id, "w1", JobState.FAILED, "no images", after(1), "log")
+    database.jobs.finish(job.id, "w1", 1, JobState.FAILED, "no images", after(1), "log")
     again = database.jobs.requeue(job.id, after(2))
     assert (again.state, again.attempts, again.message, again.worker) == (JobState.QUEUED, 0, None, None)
     assert claim(database, "w2", after(3)).id == job.id
@@ -131,7 +179,7 @@ def test_open_and_successful_jobs_are_not_queued_again(database: Database) -> No
     with pytest.raises(JobError, match="is queued"):
         database.jobs.requeue(job.id, NOON)
     claim(database)
-    database.jobs.finish(job.id, "w1", JobState.DONE, "nothing to patch", NOON)
+    database.jobs.finish(job.id, "w1", 1, JobState.DONE, "nothing to patch", NOON)
     with pytest.raises(JobError, match="is done; only a failed, rejected or cancelled job"):
         database.jobs.requeue(job.id, NOON)
 
@@ -141,7 +189,7 @@ def test_only_a_bank_ends_a_job_as_published(database: Database) -> None:
     job = claim(database)
     for state in (JobState.PUBLISHED, JobState.QUEUED, JobState.RUNNING):
         with pytest.raises(JobError):
-            database.jobs.finish(job.id, "w1", state, "", NOON)
+            database.jobs.finish(job.id, "w1", 1, state, "", NOON)
 
 
 def test_a_job_that_is_not_there_is_an_error(database: Database) -> None:
@@ -187,7 +235,7 @@ def test_one_task_never_has_two_open_jobs(database: Database) -> None:
     """Two people press "again" at once: one wins."""
     queue(database)
     job = claim(database)
-    database.jobs.finish(job.id, "w1", JobState.FAILED, "", NOON)
+    database.jobs.finish(job.id, "w1", 1, JobState.FAILED, "", NOON)
     together = threading.Barrier(2)
 
     def again(_: int) -> bool:

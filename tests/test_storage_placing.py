@@ -102,19 +102,20 @@ def test_jobs_of_a_machine_that_is_gone_are_found_by_a_sweep(database: Database)
         queue(database, name)
     taken = [claim(database, f"w {name}") for name in names]
     database.jobs.cancel(taken[1].id, after(1))
-    database.jobs.heartbeat(taken[2].id, "w pill", stage="adapt", progress=0.5, lease_s=60.0, at=after(50))
+    database.jobs.heartbeat(taken[2].id, "w pill", 1, stage="adapt", progress=0.5, lease_s=60.0, at=after(50))
     assert database.jobs.sweep(after(59)) == []
-    swept = database.jobs.sweep(after(60))
+    assert database.jobs.sweep(after(60)) == []
+    swept = database.jobs.sweep(after(80))
     assert [(job.id, job.state) for job in swept] == [(1, JobState.QUEUED), (2, JobState.CANCELLED)]
     assert "silent" in (swept[0].message or "")
     assert database.jobs.get(3).state is JobState.RUNNING
-    assert not database.jobs.heartbeat(1, "w nut", stage="adapt", progress=0.5, lease_s=60.0, at=after(61))
+    assert not database.jobs.heartbeat(1, "w nut", 1, stage="adapt", progress=0.5, lease_s=60.0, at=after(81))
 
 
 def test_the_log_is_kept_also_after_the_end_but_not_of_an_attempt_that_is_over(database: Database) -> None:
     queue(database)
     job = claim(database)
-    database.jobs.finish(job.id, "w1", JobState.FAILED, "no images", after(1))
+    database.jobs.finish(job.id, "w1", 1, JobState.FAILED, "no images", after(1))
     assert database.jobs.write_log(job.id, "w1", 1, "the end")
     assert database.jobs.get(job.id).log_tail == "the end"
     database.jobs.requeue(job.id, after(2))
@@ -134,13 +135,13 @@ def test_a_log_is_bounded_by_its_end(database: Database) -> None:
 def test_what_is_finished_outlives_attempts_and_is_written_by_the_holder_alone(database: Database) -> None:
     queue(database)
     job = claim(database)
-    assert database.jobs.write_checkpoint(job.id, "w1", {"entry": {"sha256": "00"}})
-    assert database.jobs.write_checkpoint(job.id, "w1", {"more": 1})
-    assert not database.jobs.write_checkpoint(job.id, "w2", {"entry": None})
+    assert database.jobs.write_checkpoint(job.id, "w1", 1, {"entry": {"sha256": "00"}})
+    assert database.jobs.write_checkpoint(job.id, "w1", 1, {"more": 1})
+    assert not database.jobs.write_checkpoint(job.id, "w2", 1, {"entry": None})
     database.jobs.release(job.id, "w1", after(1), how="killed")
     again = claim(database, "w2", after(2))
     assert again.checkpoint == {"entry": {"sha256": "00"}, "more": 1}
-    assert not database.jobs.write_checkpoint(job.id, "w1", {"entry": None})
+    assert not database.jobs.write_checkpoint(job.id, "w1", 1, {"entry": None})
 
 
 def test_threads_never_place_one_job_twice(database: Database) -> None:

@@ -38,7 +38,7 @@ def test_a_task_of_the_active_bank_keeps_its_name(database: Database) -> None:
 def test_a_name_whose_job_failed_can_be_added_again_with_other_folders(database: Database) -> None:
     job = queue(database)
     claim(database)
-    database.jobs.finish(job.id, "w1", JobState.FAILED, "no pictures", NOON)
+    database.jobs.finish(job.id, "w1", 1, JobState.FAILED, "no pictures", NOON)
     again = database.tasks.add(
         replace(task(), class_name="hex nut", false_alarm_rate=0.01), JobKind.ADAPT, {"images": "/other"}, after(5)
     )
@@ -58,7 +58,7 @@ def test_a_name_with_an_open_job_is_taken(database: Database) -> None:
 def test_of_two_who_add_one_name_at_once_one_succeeds(database: Database) -> None:
     job = queue(database)
     claim(database)
-    database.jobs.finish(job.id, "w1", JobState.REJECTED, "", NOON)
+    database.jobs.finish(job.id, "w1", 1, JobState.REJECTED, "", NOON)
 
     def add(_: int) -> Job | TaskExists:
         try:
@@ -95,7 +95,7 @@ def test_a_job_that_does_not_publish_retires_nothing(database: Database) -> None
     publish(database)
     database.tasks.queue(NUT, JobKind.RETIRE, {}, NOON)
     job = claim(database)
-    database.jobs.finish(job.id, "w1", JobState.REJECTED, "", NOON)
+    database.jobs.finish(job.id, "w1", 1, JobState.REJECTED, "", NOON)
     assert database.tasks.retired() == frozenset()
 
 

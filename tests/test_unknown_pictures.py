@@ -15,7 +15,7 @@ from stream_ad.domain.bank import MemoryBank
 from stream_ad.domain.result import Inspection, Verdict
 from stream_ad.inspection import BankModel
 from stream_ad.services.scoring import Scorer
-from tests.models import cached, detectors, learned, tiny
+from tests.models import cached, detectors, learned, tiny, uncached_detectors
 from tests.pictures import NUT, TILE, Pictures, checks, disc, stripes
 
 
@@ -27,9 +27,9 @@ def bank() -> MemoryBank:
 
 
 def inspect(
-    bank: MemoryBank, *pictures: np.ndarray, declared: str | None = None, words: bool = False
+    bank: MemoryBank, *pictures: np.ndarray, declared: str | None = None, words: str | None = None
 ) -> list[Inspection]:
-    score, name = zero_shot(tiny()) if words else (None, "")
+    score, name = zero_shot(tiny(), uncached_detectors()[words]) if words else (None, "")
     scorer = Scorer(
         lambda bank: BankModel(cached(), detectors(), bank),
         bank,
@@ -73,14 +73,15 @@ def test_to_an_empty_bank_every_picture_is_new() -> None:
     assert all(one.verdict is Verdict.UNKNOWN and one.embedding is not None for one in found)
 
 
-def test_words_score_an_unknown_picture_and_never_pass_it(bank: MemoryBank) -> None:
-    good, strange = inspect(bank, disc(70), stripes(0), words=True)
-    assert good.detector != "zero-shot/2"
-    assert (strange.verdict, strange.detector) == (Verdict.UNKNOWN, "zero-shot/2")
+@pytest.mark.parametrize(("words", "name"), [("zero-shot", "zero-shot/2"), ("mpa", "mpa/1")])
+def test_words_score_an_unknown_picture_and_never_pass_it(bank: MemoryBank, words: str, name: str) -> None:
+    good, strange = inspect(bank, disc(70), stripes(0), words=words)
+    assert good.detector != name
+    assert (strange.verdict, strange.detector) == (Verdict.UNKNOWN, name)
     assert strange.score is not None
     assert np.isfinite(strange.score)
     assert strange.threshold is strange.p_value is None
-    [new] = inspect(MemoryBank(0), stripes(0), words=True)
+    [new] = inspect(MemoryBank(0), stripes(0), words=words)
     assert (new.verdict, new.score) == (Verdict.UNKNOWN, strange.score)
 
 
@@ -137,8 +138,13 @@ def test_two_products_that_nobody_named_are_found_named_and_learned(run, tmp_pat
     approved = run("tasks", "approve", 1, "--name", "washer", "--false-alarm-rate", "0.1", "--who", "ada")
     assert "proposal 1 is task 'washer'; job 1 is queued" in approved.out
     assert "was approved by ada as task 'washer'" in run("tasks", "reject", 1, "--reason", "no").err
-    assert run("tasks", "reject", 2, "--reason", "a belt without parts").code == 0
-    assert "a belt without parts" in run("tasks", "proposals", "--all").out
+    sheet = tmp_path / "stream-ad-data" / "unknown" / "sheets" / "proposal-2.jpg"
+    assert sheet.is_file()
+    rejected = run("tasks", "reject", 2, "--reason", "a belt without parts", "--who", "bea")
+    assert f"proposal 2 is rejected; its 14 pictures and their sheet {sheet} are deleted" in rejected.out
+    assert not sheet.exists()
+    decided = [line for line in run("tasks", "proposals", "--all").out.splitlines() if "a belt without parts" in line]
+    assert [("bea" in line, "rejected" in line) for line in decided] == [(True, True)]
     assert "washer" in run("tasks").out
     assert run("jobs", "show", 1).out.count("washer-proposal-1") == 1
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from stream_ad.adapters.storage import Database
 from stream_ad.domain.evaluation import Half
 from stream_ad.domain.job import JobState
 from stream_ad.services.heartbeat import STAGES
@@ -20,6 +21,13 @@ def die_at(directory: Path, point: str) -> int:
     """Run a worker that dies there; its exit status."""
     command = [sys.executable, "-m", "tests.worker_to_kill", str(directory), point]
     return subprocess.run(command, cwd=ROOT, timeout=120, check=False).returncode
+
+
+def _fall_silent(database: Database, clock: kit.HandClock) -> None:
+    """Until every lease is over, and the last call too."""
+    clock.sleep(3600)
+    database.jobs.sweep(clock.now())
+    clock.sleep(60)
 
 
 def expected_hash(directory: Path) -> str:
@@ -50,7 +58,7 @@ def test_a_worker_killed_there_leaves_a_published_bank_and_the_next_one_finishes
             assert (bank.version, list(bank.entries)) == (1, ["screw"])
 
         lease_is_over = kit.HandClock(datetime.now(UTC))
-        lease_is_over.sleep(3600)
+        _fall_silent(database, lease_is_over)
         Worker(kit.storage(database), kit.work(), lease_is_over, name="heir").run(drain=True)
 
         ended = database.jobs.get(job.id)
@@ -65,12 +73,12 @@ def test_a_job_that_kills_every_worker_fails_after_its_attempts(tmp_path):
         job = kit.queue(database, "screw")
         clock = kit.HandClock(datetime.now(UTC))
         for _ in range(job.max_attempts - 1):
-            clock.sleep(3600)
+            _fall_silent(database, clock)
             assert database.jobs.claim("died too", "cpu", 60.0, clock.now()) is not None
     with kit.open_storage(tmp_path) as database:
-        clock.sleep(3600)
+        _fall_silent(database, clock)
         assert database.jobs.claim("last", "cpu", 60.0, clock.now()) is not None
-        clock.sleep(3600)
+        _fall_silent(database, clock)
         Worker(kit.storage(database), kit.work(), clock).run(drain=True)
         assert database.jobs.get(job.id).state is JobState.FAILED
         assert database.banks.active_version() == 0

@@ -119,7 +119,7 @@ class HeldoutFolder(ScannedFiles):
     def _read_mask(self, file: HeldoutFile, picture: Picture) -> Mask | None:
         if file.mask is None or file.picture in self._blank:
             return None
-        mask, size = read_mask(file.mask), picture.shape[:2]
+        mask, size = read_mask(file.mask, lossy=self._published), picture.shape[:2]
         fitted = fit_mask(mask, size) if self._published else mask
         if fitted is None or fitted.shape != size:
             needed, got = (f"{width} x {height}" for height, width in (size, mask.shape))

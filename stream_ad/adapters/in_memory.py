@@ -13,6 +13,7 @@ from typing import Any
 
 from stream_ad.domain.bank import MemoryBank
 from stream_ad.domain.evaluation import Evaluation
+from stream_ad.domain.feedback import Became
 from stream_ad.domain.job import Job
 from stream_ad.domain.message import (
     DeadLetter,
@@ -370,6 +371,7 @@ class InMemoryBanks:
         evaluations: Iterable[Evaluation],
         message: str,
         at: datetime,
+        feedback: Mapping[int, Became] | None = None,
     ) -> None:
         if parent != self._active or bank.version in self._banks:
             raise BankError(f"bank {self._active} is active and {bank.version} may be taken; evaluate again")

@@ -1,7 +1,8 @@
 """kafka-python's clients, connected in seconds, with errors that say what to do.
 
-What a client leaves behind when no broker answers is closed here: a thread that runs, and the socket of every attempt
-open until the garbage collector finds it. A scorer that waits for its broker over a weekend tries thousands of times.
+What a client leaves behind when no broker answers, or when it is closed with messages unsent, is closed here: a thread
+that runs, and sockets open until the garbage collector finds them. A scorer that waits for its broker over a weekend
+tries thousands of times.
 """
 
 import logging
@@ -11,13 +12,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
+from weakref import WeakSet
 
+from kafka import KafkaProducer
 from kafka import errors as kafka_errors
 from kafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError
 from kafka.net.compat import KafkaNetClient
 from kafka.net.inet import KafkaNetSocket
 from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
+from kafka.net.transport import KafkaTCPTransport
 
 from stream_ad.adapters.kafka_security import describe
 from stream_ad.errors import ConfigError, StreamAdError, Unavailable
@@ -43,13 +47,11 @@ def connect(factory: Callable[..., T], settings: Mapping[str, Any]) -> tuple[T, 
     if not settings.get("proxy_url"):
         _knock(settings["bootstrap_servers"], settings.get("ssl_context"))
         settings = {**settings, "proxy_url": f"{_ClosingSocket.SCHEMES[0]}://"}
-    begun: list[KafkaNetClient] = []
+    begun: list[_Client] = []
     quick = {"socket_connection_setup_timeout_ms", "socket_connection_setup_timeout_max_ms"}
 
-    def client(**configs: Any) -> KafkaNetClient:
-        configs |= dict.fromkeys(quick, CONNECT_S * 1000)
-        selector = NetworkSelector(**configs)
-        begun.append(KafkaNetClient(net=selector, manager=_Manager(selector, **configs), **configs))
+    def client(**configs: Any) -> _Client:
+        begun.append(_Client(**configs | dict.fromkeys(quick, CONNECT_S * 1000)))
         return begun[-1]
 
     defaults: dict[str, Any] = {"socket_options": _dead_peers_show(), "kafka_client": client}
@@ -66,10 +68,60 @@ def connect(factory: Callable[..., T], settings: Mapping[str, Any]) -> tuple[T, 
         raise
 
 
+class Producer(KafkaProducer):
+    """Ends when it is closed, with messages unsent too, at which the client's own stops half-way."""
+
+    _ending = False
+
+    def close(self, *arguments: Any, **named: Any) -> None:
+        self._ending = True
+        super().close(*arguments, **named)
+
+    def flush(self, *arguments: Any, **named: Any) -> None:
+        try:
+            super().flush(*arguments, **named)
+        except KafkaTimeoutError:
+            if not self._ending:
+                raise
+
+
+class _Client(KafkaNetClient):
+    """Closes every socket with itself; the client's own waits for what is not yet written, which nobody writes then."""
+
+    def __init__(self, **configs: Any) -> None:
+        selector = NetworkSelector(**configs)
+        self._connections = _Manager(selector, **configs)
+        super().__init__(net=selector, manager=self._connections, **configs)
+
+    def close(self, node_id: Any = None) -> None:
+        try:
+            super().close(node_id)
+        finally:
+            if node_id is None:
+                self._connections.close_sockets()
+
+
 class _Manager(KafkaConnectionManager):
-    """Ends bootstrapping at once when the broker refuses the user, which the client's own hides and tries again."""
+    """Ends bootstrapping at once when the broker refuses the user, which the client's own hides and tries again.
+
+    It also knows every transport that it made, for whoever closes their sockets.
+    """
 
     _refused: KafkaError | None = None
+
+    def __init__(self, net: NetworkSelector, **configs: Any) -> None:
+        super().__init__(net, **configs)
+        self._transports: WeakSet[KafkaTCPTransport] = WeakSet()
+
+    def close_sockets(self) -> None:
+        for transport in [*self._transports]:
+            if transport._sock is not None:
+                transport._sock.close()
+
+    async def _build_transport(self, *arguments: Any, **named: Any) -> KafkaTCPTransport:
+        transport = await super()._build_transport(*arguments, **named)
+        self._transports.add(transport)
+        return transport
 
     def get_connection(self, *arguments: Any, **named: Any) -> Any:
         if self._refused is not None and not self.bootstrapped:

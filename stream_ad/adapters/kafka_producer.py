@@ -5,10 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kafka import KafkaProducer
 from kafka.errors import KafkaError, MessageSizeTooLargeError
 
-from stream_ad.adapters.kafka_connection import connect, explained
+from stream_ad.adapters.kafka_connection import Producer, connect, explained
 from stream_ad.adapters.kafka_security import PLAIN, KafkaSecurity
 from stream_ad.errors import ConfigError, DataError, StreamAdError, Unavailable
 
@@ -51,7 +50,7 @@ class SafeProducer:
     def __init__(self, options: KafkaProducerOptions) -> None:
         options.security.client_settings()
         self.options = options
-        self._producer: KafkaProducer | None = None
+        self._producer: Producer | None = None
 
     def send(self, messages: Sequence[Outgoing]) -> None:
         """Returns when the broker has every one.
@@ -88,7 +87,7 @@ class SafeProducer:
     def close(self) -> None:
         self._forget()
 
-    def _connected(self) -> KafkaProducer:
+    def _connected(self) -> Producer:
         if self._producer is None:
             options = self.options
             try:
@@ -105,7 +104,7 @@ class SafeProducer:
                 "reconnect_backoff_max_ms": options.reconnect_backoff_max_ms,
                 **security,
             }
-            self._producer, _ = connect(KafkaProducer, settings | dict(options.client))
+            self._producer, _ = connect(Producer, settings | dict(options.client))
         return self._producer
 
     def _forget(self) -> None:

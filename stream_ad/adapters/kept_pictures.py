@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import os
 import shutil
 import threading
@@ -66,24 +67,40 @@ class KeptPictures:
 
     def give(self, images: Sequence[KeptImage], folder: str) -> str:
         """Named by camera and place, so that people find a picture's record."""
-        target = self._tasks / folder
-        target.mkdir(parents=True, exist_ok=True)
+        target = self._new(folder)
+        try:
+            self._fill(target, images)
+        except BaseException:
+            shutil.rmtree(target, ignore_errors=True)
+            raise
+        return str(target)
+
+    def take_back(self, folder: str) -> None:
+        if Path(folder).parent == self._tasks:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _new(self, name: str) -> Path:
+        """A folder that nobody else has: another approval of the same name may be at work, or have died half way."""
+        self._tasks.mkdir(parents=True, exist_ok=True)
+        for number in itertools.count(1):
+            target = self._tasks / (name if number == 1 else f"{name}-{number}")
+            with contextlib.suppress(FileExistsError):
+                target.mkdir()
+                return target
+        raise AssertionError("numbers do not end")
+
+    def _fill(self, target: Path, images: Sequence[KeptImage]) -> None:
         wanted = {}
         for image in images:
             topic, partition, offset = image.place
             name = "-".join((_plain(image.camera or "no-camera"), _plain(topic), str(partition), f"{offset:09d}"))
             wanted[f"{name}-{image.sha256[:8]}{Path(image.path).suffix}"] = image
-        for file in target.iterdir():  # an approval that failed half way may have had others
-            if file.name not in wanted:
-                file.unlink()
         for name, image in wanted.items():
             self._check(image)
-            if not (target / name).exists():
-                _copy(self._folder / image.path, target / name)
-            _sync(target / name)  # also one that an approval left behind which died before it did
+            _copy(self._folder / image.path, target / name)
+            _sync(target / name)
         for made in (target, self._tasks):
             sync_directory(made)
-        return str(target)
 
     def sweep(self, known: set[str], *, before: datetime) -> int:
         swept = 0

@@ -13,14 +13,18 @@ SUFFIXES = (".png", ".bmp", ".tif", ".tiff")  # lossless: around an edge JPEG le
 SAME_SHAPE = 0.02  # logarithm of the ratio of two aspect ratios that rounding may leave
 
 
-def read_mask(file: Path) -> Mask:
+def read_mask(file: Path, *, lossy: bool = False) -> Mask:
     """True where the file's pixels are not black (or, with an alpha channel, not transparent).
+
+    `lossy`: JPEG masks, which some published sets have, count from half of full brightness on.
 
     Raises:
         DataError: no file, or no picture without losses.
     """
+    least = 0
     try:
-        with Image.open(file, formats=("PNG", "BMP", "TIFF")) as image:
+        with Image.open(file, formats=("PNG", "BMP", "TIFF", *(["JPEG"] if lossy else []))) as image:
+            least = 127 if image.format == "JPEG" else 0
             image.load()
             ImageOps.exif_transpose(image, in_place=True)
             if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
@@ -33,7 +37,7 @@ def read_mask(file: Path) -> Mask:
         raise DataError(f"needed a mask, but {file} does not exist; check the path") from None
     except Exception as error:  # decoders raise OSError, ValueError, EOFError, zlib.error, ...
         raise DataError(f"needed a PNG, BMP or TIFF mask, but {file} is none: {error}") from error
-    return np.any(values.reshape(*values.shape[:2], -1), axis=-1)
+    return np.any(values.reshape(*values.shape[:2], -1) > least, axis=-1)
 
 
 def fit_mask(mask: Mask, size: tuple[int, int]) -> Bool[np.ndarray, "new_height new_width"] | None:

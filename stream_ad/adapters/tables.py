@@ -128,7 +128,7 @@ class JobRow(Base):
     log_tail: Mapped[str | None] = mapped_column(FreeText)
     bank_version: Mapped[int | None] = mapped_column(ForeignKey("bank_versions.version"))
     cancel_requested: Mapped[bool]
-    #: while it is queued: an executor has started a process for it, and others leave it alone until then
+    #: queued: an executor has started a process for it; running: its worker's last call. Left alone until then
     placed_until: Mapped[datetime | None]
     #: what earlier attempts finished, so that the next one need not do it again
     checkpoint: Mapped[dict[str, Any]] = mapped_column(server_default="{}")

@@ -23,7 +23,7 @@ PATCHED_ROWS = "patched"
 class FeatureSpec:
     """How pictures become features. Training and serving must agree, so every entry carries it."""
 
-    backbone: str  # "ViT-B-16/openai", "local-dir:...", "tiny"
+    backbone: str  # "ViT-B-16/openai", "local-dir:...", "small"
     weights_sha256: str
     image_size: int  # px, square
     resize: str = "squash/2"  # never cropped: a crop loses defects at the short ends; 2: by torch instead of Pillow
@@ -114,6 +114,35 @@ class BankEntry:
     splits: Mapping[str, str]
     #: content hash of all of the above, given by the store
     sha256: str = ""
+
+    @classmethod
+    def uncalibrated(
+        cls,
+        task: Task,
+        detector: str,
+        arrays: Mapping[str, np.ndarray],
+        features: FeatureSpec,
+        shared_weights: str | None = None,
+    ) -> "BankEntry":
+        """What a detector scores against before any threshold is known: raw scores mean something, verdicts do not."""
+        nothing = np.zeros(0)
+        return cls(
+            task=task,
+            detector=detector,
+            arrays=arrays,
+            calibration=Calibration(
+                score_scales={},
+                map_scales={},
+                scores=nothing,
+                map_peaks=nothing,
+                key_distances=nothing,
+                embedding_distances=nothing,
+                out_of_fold=False,
+            ),
+            features=features,
+            shared_weights=shared_weights,
+            splits={},
+        )
 
     @property
     def suspects(self) -> tuple[str, ...]:

@@ -59,7 +59,8 @@ class Breach:
 
     task: TaskId
     rule: Rule
-    #: what was measured and what is allowed: AUROC lost, or pictures; NaN where a rule has no number
+    #: what was measured and what is allowed: AUROC lost, or pictures; of `MEASURED` those that say nothing, NaN: there
+    #: are none at all, or it was kept by an older version
     amount: float
     allowed: float
     #: the same as a person reads it

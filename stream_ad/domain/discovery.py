@@ -86,9 +86,20 @@ class ProposalRepository(Protocol):
         ...
 
     def approve(
-        self, proposal_id: int, task: Task, payload: Mapping[str, Any], *, who: str, remark: str, at: datetime
+        self,
+        proposal_id: int,
+        task: Task,
+        payload: Mapping[str, Any],
+        *,
+        who: str,
+        remark: str,
+        at: datetime,
+        given: Sequence[int] | None = None,
     ) -> tuple[Job, list[str]]:
         """Task, queued job and the proposal's end in one transaction; its pictures leave the pool.
+
+        `given`: those that the job learns, by `KeptImage.id`; others that joined the proposal since are free again.
+        None: all that it has.
 
         Returns the job and the paths of the pool's files that nobody needs any more.
 
@@ -99,7 +110,15 @@ class ProposalRepository(Protocol):
         ...
 
     def approve_into(
-        self, proposal_id: int, task: TaskId, payload: Mapping[str, Any], *, who: str, remark: str, at: datetime
+        self,
+        proposal_id: int,
+        task: TaskId,
+        payload: Mapping[str, Any],
+        *,
+        who: str,
+        remark: str,
+        at: datetime,
+        given: Sequence[int] | None = None,
     ) -> tuple[Job, list[str]]:
         """As `approve`, for a task that is there: a job that adapts it again.
 
@@ -138,11 +157,15 @@ class KeptFiles(Protocol):
         ...
 
     def give(self, images: Sequence[KeptImage], folder: str) -> str:
-        """Copies of pictures in a folder of their own, out of the pool's reach; that folder. Again: the same.
+        """Copies of pictures in a new folder, out of the pool's reach; that folder, called so or with a number more.
 
         Raises:
-            DataError: one of the files is gone, or is not what it was.
+            DataError: one of the files is gone, or is not what it was; no folder is left.
         """
+        ...
+
+    def take_back(self, folder: str) -> None:
+        """Delete what `give` made, which nobody needs after all."""
         ...
 
     def sweep(self, known: set[str], *, before: datetime) -> int:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 from stream_ad.domain.message import Place
 from stream_ad.domain.task import TaskId
@@ -18,6 +19,14 @@ class FeedbackState(StrEnum):
     QUARANTINED = "quarantined"  # said, and nothing follows it yet
     APPLIED = "applied"  # a published bank has taken it in
     REFUSED = "refused"  # taking it in would have hurt: the job's report says what
+
+
+class Became(NamedTuple):
+    """What comes of feedback when the job that looked at it ends."""
+
+    state: FeedbackState
+    #: in a sentence
+    outcome: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +45,7 @@ class Feedback:
     #: the picture's file within the folder of feedback, and the hash of its decoded pixels
     path: str
     sha256: str
-    #: the job that took it in or refused it
+    #: the job that takes it in, or took it in or refused it
     job_id: int | None = None
     #: what became of it, in a sentence
     outcome: str | None = None

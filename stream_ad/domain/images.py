@@ -13,6 +13,8 @@ Picture = UInt8[np.ndarray, "_height _width 3"]
 
 Mask = Bool[np.ndarray, "height width"]
 
+MIN_IMAGES = 4  # good parts; fewer give no threshold that means anything
+
 
 @runtime_checkable
 class ImageSet(Protocol):
@@ -89,6 +91,35 @@ class LabelledSet(HeldoutSet, Protocol):
     def kinds(self) -> Sequence[str]:
         """ "good", or the kind of defect."""
         ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelledSubset:
+    """Some pictures of a labelled set, in the order of `indices`; a `LabelledSet`."""
+
+    images: LabelledSet
+    indices: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> HeldoutImage:
+        return self.images[self.indices[index]]
+
+    @property
+    def ids(self) -> Sequence[str]:
+        ids = self.images.ids
+        return [ids[index] for index in self.indices]
+
+    @property
+    def kinds(self) -> Sequence[str]:
+        kinds = self.images.kinds
+        return [kinds[index] for index in self.indices]
+
+    @property
+    def defective(self) -> Sequence[bool]:
+        flags = self.images.defective
+        return [flags[index] for index in self.indices]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

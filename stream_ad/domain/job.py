@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from stream_ad.domain.images import MIN_IMAGES
 from stream_ad.domain.task import TaskId
 
 
@@ -39,6 +40,29 @@ class JobKind(StrEnum):
         return self in (JobKind.SQUEEZE, JobKind.EVALUATE)
 
 
+#: of a payload: learn only so many of the pictures, with a detector that few suffice for; and the name of the one that
+#: learns all of them afterwards, in a job of its own
+FEW, THEN = "few", "then"
+#: of a payload: the number of the job that learned a few of the pictures; its entry is no yardstick for this one's
+AFTER = "after"
+
+
+def first_few(payload: Mapping[str, Any], detector: str, few: int) -> dict[str, Any]:
+    """The payload of a job that learns a few of the pictures, and is followed by the one that this payload is of."""
+    return {**payload, "detector": detector, FEW: few, THEN: payload["detector"]}
+
+
+def learns_all(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """The payload of a job that learns all pictures: this one, or that of the job that follows it."""
+    own = {name: value for name, value in payload.items() if name not in (FEW, THEN, AFTER)}
+    return {**own, "detector": payload[THEN]} if THEN in payload else own
+
+
+def learned_of(count: int, few: int) -> int:
+    """How many of so many pictures are learned: `few`, if the others are enough for a threshold, else all."""
+    return few if few and count - few >= MIN_IMAGES else count
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     id: int
@@ -46,7 +70,7 @@ class Job:
     #: None: about every task
     task: TaskId | None
     state: JobState
-    #: what the job needs: images, heldout, roi (paths), detector
+    #: what the job needs: images, heldout, roi (paths), detector; see `first_few`
     payload: Mapping[str, Any]
     attempts: int
     max_attempts: int
@@ -66,7 +90,8 @@ class Job:
     log_tail: str | None = None
     bank_version: int | None = None
     cancel_requested: bool = False
-    #: while it is queued: an executor has started a process for it, and others leave it alone until then
+    #: while it is queued: an executor has started a process for it, and others leave it alone until then; while it is
+    #: running: its lease was seen to have run out, and its worker may prolong it until then
     placed_until: datetime | None = None
     #: what earlier attempts finished, so that the next one need not do it again
     checkpoint: Mapping[str, Any] = field(default_factory=dict)

@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from stream_ad.domain.bank import BankEntry, MemoryBank
 from stream_ad.domain.evaluation import Evaluation, Half
-from stream_ad.domain.feedback import Feedback, FeedbackKind, FeedbackState
+from stream_ad.domain.feedback import Became, Feedback, FeedbackKind, FeedbackState
 from stream_ad.domain.job import Ended, Job, JobKind, JobState
 from stream_ad.domain.message import DeadLetter, OutboxMessage, Place, Record, Standing
 from stream_ad.domain.result import InspectionResult
@@ -189,7 +189,10 @@ class JobRepository(Protocol):
         ...
 
     def claim(self, worker: str, device: str, lease_s: float, at: datetime, *, job_id: int | None = None) -> Job | None:
-        """The oldest queued job, or a running one whose lease ran out; now running, one attempt more, ours.
+        """The oldest queued job, or a running one whose worker is silent; now running, one attempt more, ours.
+
+        A worker is silent when its lease ran out, whoever saw that first (`claim`, `place` or `sweep`) gave it a last
+        call, and that has passed too.
 
         With `job_id` that job or none. A job that was placed for another worker is left alone while that lasts; one
         out of attempts is failed instead. No two workers ever get the same lease.
@@ -204,19 +207,27 @@ class JobRepository(Protocol):
         """Keep it for longer. False: it is not placed for this worker any more: taken, ended, or another's."""
         ...
 
-    def release(self, job_id: int, worker: str, at: datetime, *, how: str | None) -> Job | None:
+    def release(
+        self, job_id: int, worker: str, at: datetime, *, how: str | None, attempt: int | None = None
+    ) -> Job | None:
         """What the process of that name had is free at once, for it is no more. The job; None: it had nothing.
 
         How it died counts an attempt, goes to the job's log, and fails the job after its last; None: it ended in
         order, and the attempt counts as if it had never been. A job that it had not taken yet just waits again.
+        `attempt`: the one that the name had; None: whichever, for a name that is never used twice.
         """
         ...
 
     def sweep(self, at: datetime) -> list[Job]:
-        """Running jobs whose lease ran out: queued again, or ended when cancelled or out of attempts. As they are."""
+        """Running jobs of silent workers: queued again, or ended when cancelled or out of attempts. As they are.
+
+        Those whose lease is seen to have run out for the first time are given a last call, and left alone.
+        """
         ...
 
-    def heartbeat(self, job_id: int, worker: str, *, stage: str, progress: float, lease_s: float, at: datetime) -> bool:
+    def heartbeat(
+        self, job_id: int, worker: str, attempt: int, *, stage: str, progress: float, lease_s: float, at: datetime
+    ) -> bool:
         """Prolong the lease. False: it is no longer ours, or somebody asked to cancel: stop."""
         ...
 
@@ -224,17 +235,35 @@ class JobRepository(Protocol):
         """Keep the end of the job's log; also right after its end. False: another attempt has it."""
         ...
 
-    def write_checkpoint(self, job_id: int, worker: str, values: Mapping[str, Any]) -> bool:
+    def write_checkpoint(self, job_id: int, worker: str, attempt: int, values: Mapping[str, Any]) -> bool:
         """Remember what is finished, beside what was; it outlives attempts and retries. False: lease lost."""
         ...
 
     def finish(
-        self, job_id: int, worker: str, state: JobState, message: str, at: datetime, log_tail: str | None = None
+        self,
+        job_id: int,
+        worker: str,
+        attempt: int,
+        state: JobState,
+        message: str,
+        at: datetime,
+        log_tail: str | None = None,
+        *,
+        evaluations: Iterable[Evaluation] = (),
+        checkpoint: Mapping[str, Any] | None = None,
+        feedback: Mapping[int, Became] | None = None,
     ) -> bool:
-        """End a job that is not published (`BankRepository.publish` ends that one). False: lease lost."""
+        """End a job that is not published (`BankRepository.publish` ends that one).
+
+        One transaction, with what was measured, what the checkpoint shall have more, and what became of feedback, by
+        number. Of a rejected job other false alarms that it had taken on itself are refused. False: lease lost, and
+        nothing was written.
+        """
         ...
 
-    def give_back(self, job_id: int, worker: str, at: datetime, *, counted: bool, log_tail: str | None = None) -> bool:
+    def give_back(
+        self, job_id: int, worker: str, attempt: int, at: datetime, *, counted: bool, log_tail: str | None = None
+    ) -> bool:
         """Queue a running job again, for any worker. Not `counted`: as if this attempt had never been.
 
         False: lease lost.
@@ -323,8 +352,11 @@ class BankRepository(Protocol):
         evaluations: Iterable[Evaluation],
         message: str,
         at: datetime,
+        feedback: Mapping[int, Became] | None = None,
     ) -> None:
         """One transaction: the version, its entries and scores, the active pointer, the job's end.
+
+        Also what became of feedback, by number.
 
         Raises:
             BankError: the active version is no longer `parent`, or the number is taken: evaluate again.
@@ -483,15 +515,8 @@ class FeedbackRepository(Protocol):
         """What was said of these pictures, by the hashes of their pixels, oldest first."""
         ...
 
-    def take(self, job_id: int, outcomes: Mapping[int, str]) -> None:
-        """A job takes feedback on itself and says, by number, what comes of it if the job is published.
-
-        Its state changes in the transaction that ends the job: applied, or refused when the gate rejects.
-        """
-        ...
-
     def settle(self, state: FeedbackState, outcomes: Mapping[int, str]) -> None:
-        """What became of feedback, by number; no job follows it any more."""
+        """What became of feedback that no job follows, by number. Jobs say so in the transaction that ends them."""
         ...
 
     def withdraw(self, feedback_id: int, *, who: str, reason: str, at: datetime) -> Feedback:

@@ -25,11 +25,12 @@ class Product:
     id: str
     #: the noun that fills text prompts, e.g. "metal nut"
     class_name: str
-    #: how the files lie: "mvtec", "visa", "btad", "real-iad", "kolektorsdd", "kolektorsdd2" or "dagm"
+    #: how the files lie: "mvtec", "visa", "btad", "real-iad", "kolektorsdd", "kolektorsdd2", "dagm", "isic", "polyps",
+    #: or "brain"
     layout: str
     #: the published data set that the product belongs to, e.g. "MVTec AD"; None: not known
     dataset: str | None
-    #: normal pictures
+    #: normal pictures; empty for a set that only judges
     train: ImageSet
     test: LabelledSet
     #: the published split as a whole, so that published figures are for the same pictures; else they are context

@@ -71,10 +71,7 @@ def matrix_chart(finding: MetricFinding, painted: Collection[str] = ()) -> str:
             )
     names = [_short(task) + ("*" if task in painted else "") for task in matrix.tasks]
     axes.set_xticks(range(columns), labels=names, **_slant(names))
-    labels = [
-        f"version {s.version}" if s.published else f"refused: {_short(s.learned_task or '')}" for s in matrix.steps
-    ]
-    axes.set_yticks(range(rows), labels=labels)
+    axes.set_yticks(range(rows), labels=[step.name for step in matrix.steps])
     for step, label in zip(matrix.steps, axes.get_yticklabels(), strict=True):
         label.set_color(INK if step.published else RED)
     axes.xaxis.tick_top()

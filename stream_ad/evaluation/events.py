@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from stream_ad.domain.decision import Override
 from stream_ad.domain.job import Job, JobKind, JobState
 
 #: actions of the audit table that are people's decisions about banks
 BY_PEOPLE = {"use": "took into use", "override": "overrode the gate"}
+#: how jobs end, where another word says it better than the state's own
+_OUTCOMES = {JobState.REJECTED: "refused", JobState.DONE: "measured"}
 #: characters of a job's message that are told
 TOLD = 200
 
@@ -28,10 +31,11 @@ class Event:
     harmless: bool = True
 
 
-def events(jobs: Sequence[Job], audit: Sequence[Mapping[str, Any]]) -> tuple[Event, ...]:
-    """Jobs that ended and decisions of people, oldest first."""
-    told = [_of_job(job) for job in jobs if not job.state.open and job.finished_at is not None]
-    told += [_of_person(row) for row in audit if row["action"] in BY_PEOPLE]
+def events(jobs: Sequence[Job], audit: Sequence[Mapping[str, Any]], earlier: Sequence[Event] = ()) -> tuple[Event, ...]:
+    """Jobs that ended and decisions of people, oldest first, with what jobs that were queued again came to before."""
+    told = [*earlier]
+    told += [_of_job(job) for job in jobs if not job.state.open and job.finished_at is not None]
+    told += [_of_person(row, _carried_out(row, jobs)) for row in audit if row["action"] in BY_PEOPLE]
     return tuple(sorted(told, key=lambda event: event.at))
 
 
@@ -54,15 +58,10 @@ def what(job: Job) -> str:
 
 def _of_job(job: Job) -> Event:
     assert job.finished_at is not None
-    outcome = {
-        JobState.PUBLISHED: f"bank {job.bank_version}",
-        JobState.REJECTED: "refused",
-        JobState.DONE: "measured",
-    }.get(job.state, str(job.state))
     return Event(
         at=job.finished_at,
         what=what(job),
-        outcome=outcome,
+        outcome=f"bank {job.bank_version}" if job.state is JobState.PUBLISHED else _OUTCOMES.get(job.state, job.state),
         detail=_told(job),
         job_id=job.id,
         harmless=job.state in (JobState.PUBLISHED, JobState.DONE),
@@ -77,16 +76,31 @@ def _told(job: Job) -> str:
     message = message.removeprefix(f"with {job.task!r}: ")
     if job.state is JobState.REJECTED:  # why is told elsewhere, and at length
         message = message.partition(": ")[0]
-    return message if len(message) <= TOLD else message[: TOLD - 2].rstrip() + " …"
+    return message if len(message) <= TOLD else message[: TOLD - 2].rsplit(" ", 1)[0].rstrip(",;:") + " …"
 
 
-def _of_person(row: Mapping[str, Any]) -> Event:
+def _carried_out(row: Mapping[str, Any], jobs: Sequence[Job]) -> str:
+    """What came of a person's decision."""
+    if row["action"] == "use":
+        return str(row["subject"])
+    job = next((job for job in jobs if f"job {job.id}" == row["subject"]), None)
+    if job is None:
+        return "asked for"
+    latest = Override.of_checkpoint(job.checkpoint)
+    if latest is None or latest.at != row["at"]:
+        return "came to nothing"  # the job was refused, cancelled or asked for again since
+    if job.state is JobState.PUBLISHED:
+        return f"let in, bank {job.bank_version}"
+    return "asked for; not yet published" if job.state.open else f"not published: {_OUTCOMES.get(job.state, job.state)}"
+
+
+def _of_person(row: Mapping[str, Any], outcome: str) -> Event:
     action, subject, details = row["action"], row["subject"], row["details"] or {}
     about = f" for {details['task']}" if details.get("task") else ""
     return Event(
         at=row["at"],
         what=f"{BY_PEOPLE[action]} {subject}" if action == "use" else f"{BY_PEOPLE[action]}{about}, {subject}",
-        outcome=subject if action == "use" else "let in",
+        outcome=outcome,
         detail=str(row["reason"]),
         who=str(row["who"]),
         harmless=False,

@@ -4,14 +4,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 from jaxtyping import Float64
 
 from stream_ad.domain.bank import BankEntry
-from stream_ad.domain.evaluation import Half
+from stream_ad.domain.decision import Override
+from stream_ad.domain.evaluation import Half, TaskEvaluation
 from stream_ad.domain.task import TaskId
+from stream_ad.evaluation.allowance import LetThrough, in_words
 from stream_ad.evaluation.calibration import PooledAlarms, TaskAlarms, pooled_alarms
 from stream_ad.evaluation.events import Event
 from stream_ad.evaluation.forgetting import Confusion, Flips, ScoreMatrix, Step
@@ -166,6 +168,12 @@ class TaskFinding:
         return self.newly_missed + self.newly_alarmed
 
     @property
+    def got_worse(self) -> tuple[str, ...]:
+        """What got worse since it was learned, in words."""
+        auroc = self.loss.get("image_auroc", float("nan"))
+        return in_words(self.newly_missed, self.newly_alarmed, self.astray, auroc)
+
+    @property
     def regret(self) -> Mapping[str, float]:
         return {metric: self.oracle[metric] - value for metric, value in self.routed.items()}
 
@@ -181,6 +189,26 @@ class TaskFinding:
     def alarms(self, promise: Promise) -> TaskAlarms:
         """The counts by which its promise is judged."""
         return TaskAlarms(self.task, promise.images, self.false_alarms.trials, self.false_alarms.events)
+
+
+class Rates(TypedDict):
+    """How one product fares in the stream."""
+
+    routing: Rate
+    refused: Rate
+    false_alarms: Rate
+    detections: Rate
+
+
+def rates_of(one: TaskEvaluation) -> Rates:
+    """Recognised and refused among all its pictures, alarmed among the good, found among the defective ones."""
+    images = one.n_normal + one.n_defective
+    return {
+        "routing": Rate.of(one.routing_accuracy, images),
+        "refused": Rate.of(one.refused_rate, images),
+        "false_alarms": Rate.of(one.false_alarm_rate, one.n_normal),
+        "detections": Rate.of(one.detection_rate, one.n_defective),
+    }
 
 
 class Measured(NamedTuple):
@@ -200,6 +228,21 @@ class Measured(NamedTuple):
     refused: Rate
     false_alarms: Rate
     detections: Rate
+
+    @classmethod
+    def of(cls, step: Step, at: datetime, one: TaskEvaluation, change: float) -> "Measured":
+        return cls(
+            step=step,
+            at=at,
+            task=one.task,
+            n_normal=one.n_normal,
+            n_defective=one.n_defective,
+            synthetic=one.synthetic,
+            routed=one.routed,
+            oracle=one.oracle,
+            change=change,
+            **rates_of(one),
+        )
 
 
 class Summary(NamedTuple):
@@ -247,6 +290,8 @@ class Decision:
     flips: Flips | None  # against the version before
     #: of a refused one: the bank version by which a person let it in after all
     overridden_in: int | None = None
+    #: a person has asked for it, and it is not published yet
+    asked_for: Override | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -288,6 +333,8 @@ class ForgettingReport:
     refusals: tuple[Refusal, ...]
     #: jobs that the gate refused and a person let in
     overridden: tuple[int, ...]
+    #: losses that the gate let through because one picture is always allowed, and that the test half shows as well
+    let_through: tuple[LetThrough, ...] = ()
     #: versions measured again, oldest first
     again: tuple[Remeasured, ...]
     #: what jobs did and people decided, oldest first

@@ -32,6 +32,16 @@ class Step:
     learned_task: TaskId | None
     job_id: int | None
 
+    @property
+    def name(self) -> str:
+        """What people call it.
+
+        A refused candidate has no version: the number that it would have had goes to the next bank that is published.
+        """
+        if self.published:
+            return f"version {self.version}"
+        return "candidate" if self.job_id is None else f"candidate of job {self.job_id}"
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScoreMatrix:
@@ -219,6 +229,13 @@ def flips(
             if was != now:
                 changed.append(Flip(old.image_id, task, old.defective, was, now))
     return Flips(before.bank_version, after.bank_version, compared, tuple(changed))
+
+
+def astray(before: Sequence[ImageOutcome], after: Sequence[ImageOutcome]) -> int:
+    """How many pictures fewer are recognised as their product than before, of those judged both times."""
+    then = {outcome.image_id: outcome for outcome in before}
+    both = [(then[outcome.image_id], outcome) for outcome in after if outcome.image_id in then]
+    return sum((now.routed_task != now.task) - (was.routed_task != was.task) for was, now in both)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

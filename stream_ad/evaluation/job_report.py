@@ -9,13 +9,15 @@ from stream_ad.domain.decision import Judgement, Override
 from stream_ad.domain.evaluation import Evaluation, Half
 from stream_ad.domain.feedback import Feedback
 from stream_ad.domain.job import Job, JobKind, JobState
+from stream_ad.domain.task import TaskId
 from stream_ad.evaluation import forgetting
 from stream_ad.evaluation import report_tables as tables
+from stream_ad.evaluation.allowance import LetThrough, in_words, let_through
 from stream_ad.evaluation.events import what
-from stream_ad.evaluation.findings import Evidence, Measured, Overlay, Rate
+from stream_ad.evaluation.findings import Evidence, Measured, Overlay
 from stream_ad.evaluation.forgetting import HELDOUT, Flips, Step
-from stream_ad.evaluation.refusals import Hurt, Refusal, hurts_of, in_plain_words
-from stream_ad.evaluation.renderings import as_json, markdown_table, page, sentence
+from stream_ad.evaluation.refusals import Hurt, Refusal, asked_in_words, hurts_of, in_plain_words
+from stream_ad.evaluation.renderings import as_json, markdown_table, measured_csv, page, sentence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,12 +51,19 @@ class JobReport:
     #: verdicts on pictures of that half that it changed; None: not measured before and after
     flips: Flips | None
     feedback: tuple[Feedback, ...]
+    #: losses that the gate let through because one picture is always allowed, and that the test half shows as well
+    let_through: tuple[LetThrough, ...] = ()
     overlays: tuple[Overlay, ...] = ()
     evidence: Evidence = field(default_factory=Evidence)
     provenance: dict[str, str]
     #: of a job that failed
     log_tail: str
     notes: tuple[str, ...] = ()
+
+    @property
+    def refused(self) -> bool:
+        """The gate refused it, and nothing of it is in use: also while an override waits to be carried out."""
+        return self.state is JobState.REJECTED or (self.state.open and self.override is not None)
 
 
 def job_report(
@@ -101,12 +110,14 @@ def job_report(
         provenance={k: str(v) for k, v in own.provenance.items() if k != HELDOUT} if own else {},
         log_tail=(job.log_tail or "") if job.state in (JobState.FAILED, JobState.CANCELLED) else "",
     )
+    if judged is not None and job.state is JobState.PUBLISHED and job.bank_version is not None:
+        made = replace(made, let_through=let_through([(job.bank_version, judged)], _got_worse(made, own, before)))
     return replace(made, answer=_answer(made), found=_found(made))
 
 
 def as_refusal(made: JobReport) -> Refusal | None:
     """The same as a refused candidate, for its pictures; None: it was not refused."""
-    if made.state is not JobState.REJECTED or made.version is None:
+    if not made.refused or made.version is None:
         return None
     reasons = tuple(breach.sentence for hurt in made.hurts for breach in hurt.breaches)
     return Refusal(
@@ -119,6 +130,7 @@ def as_refusal(made: JobReport) -> Refusal | None:
         hurts=made.hurts,
         reasons=reasons,
         overridden_in=None,
+        asked_for=made.override if made.state.open else None,
     )
 
 
@@ -145,38 +157,36 @@ def _measured(own: Evaluation | None, before: Evaluation | None) -> tuple[Measur
     then, here = ((e.provenance.get(HELDOUT) or {}) if e else {} for e in (before, own))
     for task, one in own.tasks.items():
         was = before.tasks.get(task) if before and then.get(task) == here.get(task) else None
-        images = one.n_normal + one.n_defective
-        rows.append(
-            Measured(
-                step=Step(own.bank_version, own.published, own.learned_task, own.job_id),
-                at=own.at,
-                task=task,
-                n_normal=one.n_normal,
-                n_defective=one.n_defective,
-                synthetic=one.synthetic,
-                routed=one.routed,
-                oracle=one.oracle,
-                change=one.routed["image_auroc"] - was.routed["image_auroc"] if was else float("nan"),
-                routing=Rate.of(one.routing_accuracy, images),
-                refused=Rate.of(one.refused_rate, images),
-                false_alarms=Rate.of(one.false_alarm_rate, one.n_normal),
-                detections=Rate.of(one.detection_rate, one.n_defective),
-            )
-        )
+        change = one.routed["image_auroc"] - was.routed["image_auroc"] if was else float("nan")
+        step = Step(own.bank_version, own.published, own.learned_task, own.job_id)
+        rows.append(Measured.of(step, own.at, one, change))
     return tuple(rows)
+
+
+def _got_worse(made: JobReport, own: Evaluation | None, before: Evaluation | None) -> dict[TaskId, tuple[str, ...]]:
+    """By product, what the test half shows of it that got worse, in words."""
+    if own is None or before is None:
+        return {}
+    found = {}
+    for row in made.measured:
+        if row.task in before.tasks:
+            changed = forgetting.flips(before, own, tasks=[row.task])
+            astray = forgetting.astray(before.tasks[row.task].outcomes, own.tasks[row.task].outcomes)
+            found[row.task] = in_words(changed.newly_missed, changed.new_false_alarms, astray, 0.0 - row.change)
+    return found
 
 
 # --- in plain words -------------------------------------------------------------------------------
 
 
 def _answer(made: JobReport) -> str:
+    stays = f"bank {made.against} stayed in use" if made.against is not None else "the bank in use stayed"
     match made.state:
         case JobState.PUBLISHED if made.override is not None:
             return f"Bank {made.version} was published against the gate: {made.override.who} decided so."
         case JobState.PUBLISHED:
             return f"Done: bank {made.version} was published."
         case JobState.REJECTED:
-            stays = f"bank {made.against} stayed in use" if made.against is not None else "the bank in use stayed"
             return f"Refused by the gate; {stays}."
         case JobState.DONE:
             return "Done: the bank in use was measured again."
@@ -184,19 +194,23 @@ def _answer(made: JobReport) -> str:
             return "Failed; the bank in use stayed as it was."
         case JobState.CANCELLED:
             return "Cancelled; the bank in use stayed as it was."
+    if made.override is not None:
+        return f"Refused by the gate; {stays}. {sentence(asked_in_words(made.override))}"
     return f"Not ended yet: {made.state}."
 
 
 def _found(made: JobReport) -> tuple[str, ...]:
     said = [sentence(f"The job was to {made.what}")]
     harm = [in_plain_words(breach, hurt.change) for hurt in made.hurts for breach in hurt.breaches]
-    if made.state is JobState.REJECTED:
+    if made.refused:
         said.append(sentence(f"It would have done harm: {'; '.join(harm)}") if harm else sentence(made.message))
     elif made.override is not None and made.state is JobState.PUBLISHED:
         said.append(sentence(f"The gate said: {'; '.join(harm) or 'nothing against it'}"))
-        said.append(sentence(f"{made.override.who} gave as reason: “{made.override.reason.strip().rstrip('.')}”"))
+        said.append(sentence(f"The reason given by {made.override.who}: “{made.override.reason.strip().rstrip('.')}”"))
     elif made.state is not JobState.PUBLISHED:
         said.append(sentence(made.message))
+        if harm:  # of a job that was queued again
+            said.append(sentence(f"The gate had refused what it made before: {'; '.join(harm)}"))
     if made.state is JobState.PUBLISHED and made.flips is not None and made.flips.compared:
         count, of = len(made.flips.flips), made.flips.compared
         if not count:
@@ -206,6 +220,7 @@ def _found(made: JobReport) -> tuple[str, ...]:
                 f"{count} of {of} verdicts on older products changed: {made.flips.newly_missed} defects newly missed,"
                 f" {made.flips.new_false_alarms} good parts newly alarmed, {made.flips.corrected} put right."
             )
+    said += [one.sentence for one in made.let_through]
     return tuple(filter(None, said))
 
 
@@ -215,6 +230,11 @@ def _found(made: JobReport) -> tuple[str, ...]:
 def to_json(made: JobReport) -> str:
     """Strict JSON; of pictures only the captions."""
     return as_json(made)
+
+
+def to_csv(made: JobReport) -> str:
+    """What the candidate scores on the test half, a row per product: the columns of the forgetting report's."""
+    return measured_csv(made.measured, Half.TEST, "image AUROC against before")
 
 
 def to_markdown(made: JobReport) -> str:
@@ -244,8 +264,15 @@ def to_html(made: JobReport) -> str:
         feedback=feedback_table(made),
         about=about_table(made),
         refusal=as_refusal(made),
-        tone={JobState.PUBLISHED: "kept", JobState.DONE: "kept", JobState.REJECTED: "slight"}.get(made.state, "lost"),
+        tone=_tone(made),
     )
+
+
+def _tone(made: JobReport) -> str:
+    """How the style sheet names what came of it."""
+    if made.refused or (made.override is not None and made.state is JobState.PUBLISHED):
+        return "slight"
+    return "kept" if made.state in (JobState.PUBLISHED, JobState.DONE) else "lost"
 
 
 def measured_table(made: JobReport) -> tables.Table:

@@ -81,7 +81,7 @@ def pixel_pro(
     if not 0 < max_fpr <= 1:
         raise ValueError(f"max_fpr must be above 0 and at most 1, got {max_fpr}")
     positive, negative = _pixels(maps, masks)
-    return _area_under_curve(positive, _region_weights(maps, masks), negative, max_fpr)
+    return _area_under_curve(positive, region_weights(maps, masks), negative, max_fpr)
 
 
 def mask_to_map_size(mask: Bool[np.ndarray, "height width"], size: int) -> Bool[np.ndarray, "size size"]:
@@ -208,7 +208,7 @@ def _pixels(
     return maps[masks & inside], maps[~masks & inside]
 
 
-def _region_weights(
+def region_weights(
     maps: Float[np.ndarray, "images height width"], masks: Bool[np.ndarray, "images height width"]
 ) -> Float[np.ndarray, " p"]:
     """For each defect pixel inside the region of interest, in order, one divided by its region's inner area.

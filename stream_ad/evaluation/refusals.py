@@ -6,13 +6,43 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from stream_ad.domain.decision import Breach, Judgement, Rule, TaskChange
+from stream_ad.domain.decision import Breach, Judgement, Override, Rule, TaskChange
 from stream_ad.domain.evaluation import Evaluation, Half, ImageOutcome, TaskEvaluation
 from stream_ad.domain.job import Job, JobKind, JobState
 from stream_ad.domain.result import Verdict
 from stream_ad.domain.task import TaskId
-from stream_ad.evaluation.events import what
+from stream_ad.evaluation.events import Event, what
 from stream_ad.evaluation.forgetting import Step
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alone:
+    """What a candidate says of its own new product, for which there is no before. NaN: not measured."""
+
+    auroc: float
+    #: defects called OK, and good parts that raise an alarm
+    missed: int
+    false_alarms: int
+    #: to which product its pictures go instead
+    taken_by: Mapping[str, int]
+    #: pictures refused as of no known product
+    refused: int
+    n_images: int
+    n_normal: int
+
+    @classmethod
+    def of(cls, measured: TaskEvaluation) -> "Alone":
+        judged = measured.outcomes
+        elsewhere = Counter(str(o.routed_task) for o in judged if o.routed_task != measured.task and not o.refused)
+        return cls(
+            auroc=float(measured.routed.get("image_auroc", math.nan)),
+            missed=sum(o.defective and not _alarm(o) for o in judged),
+            false_alarms=sum(_alarm(o) and not o.defective for o in judged),
+            taken_by=dict(elsewhere.most_common()),
+            refused=sum(o.refused for o in judged),
+            n_images=len(judged),
+            n_normal=sum(not o.defective for o in judged),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +53,8 @@ class Hurt:
     #: None: the product was new to this candidate
     change: TaskChange | None
     breaches: tuple[Breach, ...]
+    #: of a product that was new, where it was measured
+    alone: Alone | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +74,8 @@ class Refusal:
     reasons: tuple[str, ...]
     #: the bank version by which it is in use after all
     overridden_in: int | None
+    #: a person has asked for it all the same, and its job has not ended since
+    asked_for: Override | None = None
 
     @property
     def harmed(self) -> tuple[Hurt, ...]:
@@ -87,7 +121,33 @@ def _refusal(
         hurts=hurts_of(judged, before, candidate),
         reasons=judged.decision.reasons if judged else (),
         overridden_in=job.bank_version if job and overridden else None,
+        asked_for=asked_for(job) if job else None,
     )
+
+
+def refused_before(refusal: Refusal) -> Event:
+    """The refusal of a job that was queued again since: its row says nothing of it any more."""
+    return Event(
+        at=refusal.at,
+        what=refusal.what,
+        outcome="refused",
+        detail=f"bank {refusal.against} stayed in use" if refusal.against is not None else "",
+        job_id=refusal.step.job_id,
+        harmless=False,
+    )
+
+
+def asked_for(job: Job) -> Override | None:
+    """The override of a job that has not ended since: nothing of it is published yet."""
+    return Override.of_checkpoint(job.checkpoint) if job.state.open else None
+
+
+def asked_in_words(override: Override) -> str:
+    """An override that is still to be carried out.
+
+    The same words in every report, so that nobody takes it for a publication.
+    """
+    return f"override asked for by {override.who} ({override.reason.strip().rstrip('.')}); not yet published"
 
 
 def hurts_of(judged: Judgement | None, before: Evaluation | None, candidate: Evaluation | None) -> tuple[Hurt, ...]:
@@ -95,7 +155,11 @@ def hurts_of(judged: Judgement | None, before: Evaluation | None, candidate: Eva
     changes = judged.decision.changes if judged else changes_between(before, candidate) if candidate else {}
     breaches = judged.decision.breaches if judged else ()
     tasks = dict.fromkeys((*(candidate.tasks if candidate else ()), *changes, *(breach.task for breach in breaches)))
-    found = [Hurt(task=t, change=changes.get(t), breaches=tuple(b for b in breaches if b.task == t)) for t in tasks]
+    own = {task: Alone.of(one) for task, one in candidate.tasks.items() if task not in changes} if candidate else {}
+    found = [
+        Hurt(task=t, change=changes.get(t), breaches=tuple(b for b in breaches if b.task == t), alone=own.get(t))
+        for t in tasks
+    ]
     return tuple(sorted(found, key=_harm, reverse=True))
 
 

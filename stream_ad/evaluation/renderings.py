@@ -1,6 +1,5 @@
 """A forgetting report as strict JSON, as CSV, as Markdown, and as one HTML file that needs nothing else."""
 
-import base64
 import csv
 import dataclasses
 import io
@@ -12,13 +11,13 @@ from enum import Enum
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from stream_ad.domain.evaluation import METRICS
+from stream_ad.domain.evaluation import METRICS, Half
 from stream_ad.evaluation import charts
 from stream_ad.evaluation import report_tables as tables
-from stream_ad.evaluation.findings import Comparison, ForgettingReport, Overlay, Rate, Standing
-from stream_ad.evaluation.refusals import in_plain_words, why
+from stream_ad.evaluation.findings import Comparison, ForgettingReport, Measured, Overlay, Rate, Standing
+from stream_ad.evaluation.pages import template as template_of
+from stream_ad.evaluation.refusals import asked_in_words, in_plain_words, why
 from stream_ad.evaluation.sentences import interval, points, share
 
 #: how a product stands, as the style sheet names it
@@ -44,20 +43,28 @@ def as_json(value: Any) -> str:
 
 
 def to_csv(report: ForgettingReport) -> str:
-    """Everything that was measured, a row per bank or candidate and product; what was not measured is empty.
+    """Everything that was measured, a row per bank or candidate and product; what was not measured is empty."""
+    return measured_csv(report.measured, report.half, "image AUROC against its best before")
 
-    For spreadsheets and scripts: RFC 4180, with a heading; `told_...` are the scores with the product given.
+
+def measured_csv(measured: Sequence[Measured], half: Half, change: str) -> str:
+    """For spreadsheets and scripts: RFC 4180, with a heading in the words of the tables.
+
+    Args:
+        change: what the change of image AUROC is called, for it says against what.
     """
-    columns = ["version", "published", "job", "learned", "measured_at", "half", "product", "good", "defective"]
-    columns += ["synthetic", *METRICS, *(f"told_{metric}" for metric in METRICS), "image_auroc_change", "recognised"]
-    columns += ["refused", "false_alarms", "defects_found"]
+    columns = ["version", "published", "job", "learned", "measured at", "half", "product", "good", "defective"]
+    columns += ["painted defects", *(charts.NAMES[metric] for metric in METRICS)]
+    columns += [*(f"{charts.NAMES[metric]}, product told" for metric in METRICS), change, "recognised"]
+    columns += ["refused as unknown", "good parts alarmed", "defects found"]
     file = io.StringIO()
     writer = csv.writer(file)
     writer.writerow(columns)
-    for row in report.measured:
+    for row in measured:
         step = row.step
-        cells: list[Any] = [step.version, "yes" if step.published else "no", step.job_id, step.learned_task]
-        cells += [row.at.isoformat(), report.half.value, row.task, row.n_normal, row.n_defective]
+        version = step.version if step.published else None
+        cells: list[Any] = [version, "yes" if step.published else "no", step.job_id, step.learned_task]
+        cells += [row.at.isoformat(), half.value, row.task, row.n_normal, row.n_defective]
         cells += ["yes" if row.synthetic else "no", *(row.routed.get(metric) for metric in METRICS)]
         cells += [*(row.oracle.get(metric) for metric in METRICS), row.change]
         cells += [_counted(rate) for rate in (row.routing, row.refused, row.false_alarms, row.detections)]
@@ -98,7 +105,7 @@ def to_markdown(report: ForgettingReport) -> str:
         marked = [f"{task}*" if task in report.painted else task for task in matrix.tasks]
         rows = [
             [
-                tables.step_name(step),
+                step.name if step.published else f"{step.name} (refused)",
                 *(tables.cell(value, here) for value, here in zip(scores, present, strict=True)),
             ]
             for step, scores, present in zip(matrix.steps, matrix.scores.tolist(), matrix.present.tolist(), strict=True)
@@ -149,22 +156,26 @@ def to_html(report: ForgettingReport) -> str:
 
 def page(template: str) -> Any:
     """A template with what the pages of all reports need."""
-    environment = Environment(
-        loader=PackageLoader("stream_ad.evaluation", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    return template_of(
+        template,
+        score=tables.score,
+        signed=tables.signed,
+        share=share,
+        interval=interval,
+        points=points,
+        sentence=sentence,
+        plain=in_plain_words,
+        why=why,
+        hurts=tables.hurts,
+        title_of=refused_title,
     )
-    environment.filters |= {"score": tables.score, "signed": tables.signed, "share": share, "interval": interval}
-    environment.filters |= {"svg": _svg_uri, "jpeg": _jpeg_uri, "points": points, "sentence": sentence}
-    environment.filters |= {"plain": in_plain_words, "why": why, "hurts": tables.hurts, "title_of": refused_title}
-    return environment.get_template(template)
 
 
 def refused_title(refusal: Any) -> str:
     """What a refused candidate is called in a heading."""
     after_all = f", in use since bank {refusal.overridden_in} after all" if refusal.overridden_in is not None else ""
+    if refusal.asked_for is not None:
+        after_all = f"; {asked_in_words(refusal.asked_for)}"
     return f"Refused: {refusal.what}{after_all}"
 
 
@@ -182,14 +193,6 @@ def sentence(text: str) -> str:
     """Text that begins large and ends with a full stop."""
     ended = text.rstrip(".") if not text.endswith("…") else text
     return f"{ended[:1].upper()}{ended[1:]}{'' if ended[-1:] in '?!…' else '.'}" if text else ""
-
-
-def _svg_uri(svg: str) -> str:
-    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
-
-
-def _jpeg_uri(jpeg: bytes) -> str:
-    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
 
 
 def _plain(value: Any) -> Any:

@@ -17,6 +17,7 @@ from stream_ad.domain.evaluation import METRICS, Evaluation, Half, Mode, TaskEva
 from stream_ad.domain.job import Job, JobKind, JobState
 from stream_ad.domain.task import TaskId
 from stream_ad.evaluation import forgetting
+from stream_ad.evaluation.allowance import let_through
 from stream_ad.evaluation.events import events
 from stream_ad.evaluation.findings import (
     Decision,
@@ -26,13 +27,13 @@ from stream_ad.evaluation.findings import (
     Outcome,
     Overlay,
     Promise,
-    Rate,
     Standing,
     Summary,
     TaskFinding,
+    rates_of,
 )
 from stream_ad.evaluation.forgetting import HELDOUT, Flips, ScoreMatrix, score_matrix
-from stream_ad.evaluation.refusals import Refusal, refusals
+from stream_ad.evaluation.refusals import Refusal, refusals, refused_before
 from stream_ad.evaluation.remeasured import merged
 from stream_ad.evaluation.renderings import to_csv, to_html, to_json, to_markdown
 from stream_ad.evaluation.sentences import plain_words
@@ -128,13 +129,19 @@ def forgetting_report(
             if job.state is JobState.PUBLISHED and Override.of_checkpoint(job.checkpoint) is not None
         ),
         again=again,
-        events=events(jobs, audit),
+        events=events(
+            jobs, audit, [refused_before(r) for r in refused if r.asked_for is not None or r.overridden_in is not None]
+        ),
         confusion=forgetting.routing_confusion(now) if now and any(t.outcomes for t in now.tasks.values()) else None,
         overlays={task: tuple(Overlay(*example) for example in shown) for task, shown in (overlays or {}).items()},
         provenance=provenance,
         mixed=tuple(key for key in provenance if len({str(e.provenance.get(key)) for e in published}) > 1),
         notes=tuple(notes),
     )
+    if half is Half.TEST:
+        said = {(step.job_id, step.version): step.version for step in report.versions}
+        passed = [(said[key], judged) for key, judged in (judgements or {}).items() if key in said]
+        report = replace(report, let_through=let_through(passed, {task.task: task.got_worse for task in report.tasks}))
     if report.gone or report.worse:
         report = replace(report, outcome=Outcome.LOST)
     elif report.outcome == Outcome.KEPT and any(f.new_false_alarms or f.newly_missed for f in report.since_learned):
@@ -172,29 +179,13 @@ def _metric(metric: str, tried: Sequence[Evaluation], current: int) -> MetricFin
 
 
 def _measured(tried: Sequence[Evaluation], finding: MetricFinding) -> tuple[Measured, ...]:
-    rows = []
-    for row, (step, e) in enumerate(zip(finding.tried.steps, tried, strict=True)):
-        for task in (task for task in finding.tried.tasks if task in e.tasks):
-            one = e.tasks[task]
-            images = one.n_normal + one.n_defective
-            rows.append(
-                Measured(
-                    step=step,
-                    at=e.at,
-                    task=task,
-                    n_normal=one.n_normal,
-                    n_defective=one.n_defective,
-                    synthetic=one.synthetic,
-                    routed=one.routed,
-                    oracle=one.oracle,
-                    change=float(finding.change[row, finding.tried.tasks.index(task)]),
-                    routing=Rate.of(one.routing_accuracy, images),
-                    refused=Rate.of(one.refused_rate, images),
-                    false_alarms=Rate.of(one.false_alarm_rate, one.n_normal),
-                    detections=Rate.of(one.detection_rate, one.n_defective),
-                )
-            )
-    return tuple(rows)
+    tasks = finding.tried.tasks
+    return tuple(
+        Measured.of(step, e.at, e.tasks[task], float(finding.change[row, tasks.index(task)]))
+        for row, (step, e) in enumerate(zip(finding.tried.steps, tried, strict=True))
+        for task in tasks
+        if task in e.tasks
+    )
 
 
 def _against_published(tried: Sequence[Evaluation], row: int, metric: str) -> ScoreMatrix:
@@ -268,9 +259,7 @@ def _tasks(
 def _astray(task: TaskId, published: Sequence[Evaluation], current: int) -> int:
     """How many pictures fewer are recognised as this product than when it was learned, of those judged both times."""
     first = next(e for e in published if task in e.tasks)
-    then = {o.image_id: o for o in first.tasks[task].outcomes}
-    both = [(then[o.image_id], o) for o in published[current].tasks[task].outcomes if o.image_id in then]
-    return sum((now.routed_task != task) - (was.routed_task != task) for was, now in both)
+    return forgetting.astray(first.tasks[task].outcomes, published[current].tasks[task].outcomes)
 
 
 def _standing(
@@ -306,7 +295,7 @@ def _task(
     loss: Mapping[str, float],
     promises: Mapping[TaskId, Promise],
 ) -> TaskFinding:
-    task, images = measured.task, measured.n_normal + measured.n_defective
+    task = measured.task
     first = next(e for e in published if task in e.tasks)
     return TaskFinding(
         task=task,
@@ -318,10 +307,7 @@ def _task(
         routed=measured.routed,
         oracle=measured.oracle,
         loss=loss,
-        routing=Rate.of(measured.routing_accuracy, images),
-        refused=Rate.of(measured.refused_rate, images),
-        false_alarms=Rate.of(measured.false_alarm_rate, measured.n_normal),
-        detections=Rate.of(measured.detection_rate, measured.n_defective),
+        **rates_of(measured),
         promise=promises.get(task),
         notes=measured.notes,
         standing=Standing.UNMEASURED,
@@ -372,6 +358,7 @@ def _decisions(
                 worst_loss=losses[worst] if worst is not None else float("nan"),
                 flips=forgetting.flips(before, candidate) if before else None,
                 overridden_in=refusal.overridden_in if refusal else None,
+                asked_for=refusal.asked_for if refusal else None,
             )
         )
     return tuple(decisions)

@@ -2,11 +2,10 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from stream_ad.evaluation.events import Event
-from stream_ad.evaluation.findings import ForgettingReport, Rate, Standing, TaskFinding
-from stream_ad.evaluation.refusals import Hurt
+from stream_ad.evaluation.findings import Decision, ForgettingReport, Rate, Standing, TaskFinding
+from stream_ad.evaluation.refusals import Alone, Hurt, asked_in_words
 from stream_ad.evaluation.sentences import interval, points, share
 
 Table = tuple[list[str], list[list[str]]]
@@ -114,23 +113,29 @@ def flips(report: ForgettingReport) -> Table:
 def decisions(report: ForgettingReport) -> Table:
     heading = ["candidate", "job", "product", "outcome", "FM", "largest loss", "verdicts changed", "reason"]
     rows = []
+    in_spite = {job: "published against the gate" for job in report.overridden}
     for decision in report.decisions:
         worst = "–" if decision.worst_task is None else "nothing"
         if decision.worst_loss > 1e-9:
             worst = f"{points(decision.worst_loss)} ({decision.worst_task})"
         rows.append(
             [
-                f"version {decision.step.version}",
+                decision.step.name,
                 str(decision.step.job_id) if decision.step.job_id is not None else "–",
                 decision.step.learned_task or "–",
-                "published" if decision.step.published else "refused",
+                in_spite.get(decision.step.job_id or 0, "published") if decision.step.published else "refused",
                 signed(decision.forgetting),
                 worst,
                 f"{len(decision.flips.flips)} of {decision.flips.compared}" if decision.flips else "–",
-                decision.reason or "–",
+                _reason(decision),
             ]
         )
     return heading, rows
+
+
+def _reason(decision: Decision) -> str:
+    asked = asked_in_words(decision.asked_for) if decision.asked_for is not None else ""
+    return "; ".join(filter(None, (asked, decision.reason))) or "–"
 
 
 def provenance(report: ForgettingReport) -> list[list[str]]:
@@ -262,7 +267,7 @@ def hurts(found: Sequence[Hurt]) -> Table:
         change = hurt.change
         limit = "exceeded" if hurt.breaches else "kept"
         if change is None:
-            rows.append([hurt.task, "–", "–", "–", "–", "–", limit if hurt.breaches else "new"])
+            rows.append([f"{hurt.task} (new)", *_alone(hurt.alone), limit])
             continue
         taken = ", ".join(f"{count} for {task}" for task, count in change.taken_by.items())
         rows.append(
@@ -279,6 +284,21 @@ def hurts(found: Sequence[Hurt]) -> Table:
     return heading, rows
 
 
+def _alone(measured: Alone | None) -> list[str]:
+    """The cells of a product that had no verdicts before: what its own pictures were called."""
+    if measured is None:
+        return ["not measured", "–", "–", "–", "–"]
+    taken = [f"{count} for {task}" for task, count in measured.taken_by.items()]
+    taken += [f"{measured.refused} for none that is known"] if measured.refused else []
+    return [
+        score(measured.auroc),
+        "–",
+        f"{measured.missed} of {measured.n_images - measured.n_normal}",
+        f"{measured.false_alarms} of {measured.n_normal}",
+        ", ".join(taken) or "none",
+    ]
+
+
 def _moved(before: float, after: float) -> str:
     if math.isnan(before) and math.isnan(after):
         return "not measured"
@@ -286,10 +306,6 @@ def _moved(before: float, after: float) -> str:
 
 
 # --- one value ------------------------------------------------------------------------------------
-
-
-def step_name(step: Any) -> str:
-    return f"version {step.version}" if step.published else f"refused: {step.learned_task}"
 
 
 def cell(value: float, present: bool) -> str:

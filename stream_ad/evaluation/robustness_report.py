@@ -7,19 +7,17 @@ A *report* is plain JSON:
                         "corruptions": {KIND: [pooled level]}, "attack": {KIND: [pooled level]}}}}
 """
 
-import base64
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment
 from matplotlib.figure import Figure
 
 from stream_ad.evaluation.charts import BLUE, LINE, RED, as_svg
 from stream_ad.evaluation.metrics import rate_interval
+from stream_ad.evaluation.pages import template
 from stream_ad.evaluation.robustness import ATTACK, NOISE, Curves
 
 Report = Mapping[str, Any]
@@ -65,18 +63,11 @@ def to_markdown(report: Report) -> str:
 
 def to_html(report: Report) -> str:
     """One page that needs nothing else."""
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    sections = []
-    for group, kind in _kinds(report):
-        head, rows = _table(report, group, kind)
-        chart = base64.b64encode(_chart(report, group, kind).encode()).decode()
-        sections.append((_heading(kind), chart, head, rows))
-    return environment.from_string(_PAGE).render(
-        title=_title(report),
-        promise=PROMISE.replace("`", ""),
-        style=(files("stream_ad.evaluation") / "templates" / "style.css").read_text(encoding="utf-8"),
-        sections=sections,
-        provenance=_provenance(report),
+    sections = [
+        (_heading(kind), _chart(report, group, kind), *_table(report, group, kind)) for group, kind in _kinds(report)
+    ]
+    return template("robustness.html.j2").render(
+        title=_title(report), promise=PROMISE.replace("`", ""), sections=sections, provenance=_provenance(report)
     )
 
 
@@ -174,45 +165,3 @@ def _plain(value: Any) -> Any:
 def _mean(values: Sequence[float | None]) -> float | None:
     measured = [value for value in values if value is not None]
     return float(np.mean(measured)) if measured else None
-
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ title }}</title>
-<style>
-{{ style | safe }}
-main { max-width: 76rem; }
-</style>
-</head>
-<body>
-<main>
-<header>
-<h1>{{ title }}</h1>
-<p>{{ promise }}</p>
-</header>
-{% for heading, chart, head, rows in sections %}
-<section>
-<h2>{{ heading }}</h2>
-<figure class="chart"><div class="scroll"><img src="data:image/svg+xml;base64,{{ chart }}" alt="{{ heading }}"></div>
-<figcaption>Bands are exact 95 % intervals.</figcaption></figure>
-<div class="scroll"><table>
-<thead><tr>{% for cell in head %}<th scope="col">{{ cell }}</th>{% endfor %}</tr></thead>
-<tbody>
-{% for row in rows %}
-<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
-{% endfor %}
-</tbody>
-</table></div>
-</section>
-{% endfor %}
-<section>
-<h2>Where these numbers come from</h2>
-<dl>{% for name, value in provenance %}<dt>{{ name }}</dt><dd>{{ value }}</dd>{% endfor %}</dl>
-</section>
-</main>
-</body>
-</html>
-"""

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from stream_ad.domain.evaluation import Half
 from stream_ad.evaluation.findings import Decision, ForgettingReport, Outcome, Rate, TaskFinding
-from stream_ad.evaluation.refusals import pairs_in_words, why
+from stream_ad.evaluation.refusals import asked_in_words, pairs_in_words, why
 
 _NUMBERS = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 
@@ -27,7 +27,8 @@ def plain_words(report: ForgettingReport) -> Words:
             " so nothing can be said about forgetting."
         )
         return Words(_answer(report), (nothing, *_refused(report)), ())
-    found = (*_learned(report), *_lost(report), *_verdicts(report), *_again(report), *_refused(report))
+    passed = [one.sentence for one in report.let_through]
+    found = (*_learned(report), *_lost(report), *_verdicts(report), *passed, *_again(report), *_refused(report))
     found = (*found, *_by_people(report))
     return Words(_answer(report), found, (*_basis(report), *_routing(report), *_alarms(report)))
 
@@ -134,6 +135,13 @@ def _lost(report: ForgettingReport) -> list[str]:
         )
     for task in report.worse:
         if losses.get(task.task, 0.0) <= report.max_forgetting + 1e-9:
+            if not task.harmed:
+                sentences.append(
+                    f"Something old was lost: {task.astray} of {task.compared} pictures of {task.task} that were"
+                    f" recognised as it when it was learned are not any more, although their verdicts stand. The gate"
+                    f" allows {100 * report.max_flips:g} %."
+                )
+                continue
             sentences.append(
                 f"Something old was lost: {task.harmed} of {task.compared} verdicts on {task.task} that were right when"
                 f" it was learned are wrong now{_astray(task)}. The gate allows {100 * report.max_flips:g} %."
@@ -272,8 +280,11 @@ def _again(report: ForgettingReport) -> list[str]:
 def _refused(report: ForgettingReport) -> list[str]:
     rejected = report.rejected
     if not rejected:
-        jobs = len(report.decisions)
-        return [f"The gate refused none of {_plural(jobs, 'candidate')}."] if jobs > 1 else []
+        of = _plural(len(report.decisions), "candidate")
+        if report.overridden:
+            count = len(report.overridden)
+            return [f"{count} of {of} {_were(count)} refused by the gate and let in by a person all the same."]
+        return [f"The gate refused none of {of}."] if len(report.decisions) > 1 else []
     start = (
         f"{len(rejected)} of {_plural(len(report.decisions), 'candidate')} {_were(len(rejected))} refused by the gate"
     )
@@ -286,13 +297,17 @@ def _refused(report: ForgettingReport) -> list[str]:
 
 
 def _by_people(report: ForgettingReport) -> list[str]:
-    overrides = [event for event in report.by_people if event.what.startswith("overrode")]
+    asked = [refusal for refusal in report.refusals if refusal.asked_for is not None]
+    waiting = [refusal.asked_for.at for refusal in asked if refusal.asked_for is not None]
+    said = [f"To {r.what}: {asked_in_words(r.asked_for)}." for r in asked if r.asked_for is not None]
+    overrides = [e for e in report.by_people if e.what.startswith("overrode") and e.at not in waiting]
     if not overrides:
-        return []
+        return said
     last = overrides[-1]
     return [
+        *said,
         f"{_times(len(overrides)).capitalize()} a person overrode the gate, the last time {last.who}"
-        f" on {last.at:%Y-%m-%d}: “{last.detail.strip().rstrip('.')}”."
+        f" on {last.at:%Y-%m-%d}: “{last.detail.strip().rstrip('.')}”.",
     ]
 
 

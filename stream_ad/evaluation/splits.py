@@ -4,48 +4,18 @@ All of it follows from the pictures' ids alone, never from the order of files or
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from hashlib import sha256
 from itertools import combinations
 
 import numpy as np
 
 from stream_ad.domain.evaluation import Half
-from stream_ad.domain.images import HeldoutImage, ImageSet, LabelledSet, Mask, Subset
+from stream_ad.domain.images import HeldoutImage, ImageSet, LabelledSet, LabelledSubset, Mask, Subset
 from stream_ad.errors import DataError, OverlappingSplits
 from stream_ad.functional.perturbation import KINDS, perturb
 
 SYNTHETIC = "synthetic "  # before the kind of a painted defect
 SHOWN = 3  # pairs of files that a message names
-
-
-@dataclass(frozen=True, slots=True)
-class HeldoutSubset:
-    """Some pictures of a held-out set, in the order of `indices`; a `HeldoutSet`."""
-
-    images: LabelledSet
-    indices: Sequence[int]
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, index: int) -> HeldoutImage:
-        return self.images[self.indices[index]]
-
-    @property
-    def ids(self) -> Sequence[str]:
-        ids = self.images.ids
-        return [ids[index] for index in self.indices]
-
-    @property
-    def kinds(self) -> Sequence[str]:
-        kinds = self.images.kinds
-        return [kinds[index] for index in self.indices]
-
-    @property
-    def defective(self) -> Sequence[bool]:
-        defective = self.images.defective
-        return [defective[index] for index in self.indices]
 
 
 class SyntheticHeldout:
@@ -117,7 +87,7 @@ def reserve(normals: ImageSet, share: float, *, at_least: int = 2) -> tuple[Subs
     )
 
 
-def split_halves(heldout: LabelledSet) -> Mapping[Half, HeldoutSubset]:
+def split_halves(heldout: LabelledSet) -> Mapping[Half, LabelledSubset]:
     """The set divided by hash: within each kind, ranked by id, every second picture goes to the other half.
 
     Halves differ by at most one good picture and one defective one. A painted copy stays with its normal, so that the
@@ -138,8 +108,8 @@ def split_halves(heldout: LabelledSet) -> Mapping[Half, HeldoutSubset]:
         regression = {*good[::2], *bad[::2]}
     everything = range(len(heldout))
     return {
-        Half.REGRESSION: HeldoutSubset(heldout, [index for index in everything if index in regression]),
-        Half.TEST: HeldoutSubset(heldout, [index for index in everything if index not in regression]),
+        Half.REGRESSION: LabelledSubset(heldout, [index for index in everything if index in regression]),
+        Half.TEST: LabelledSubset(heldout, [index for index in everything if index not in regression]),
     }
 
 

@@ -12,6 +12,7 @@ from pathlib import PurePath
 from stream_ad.domain.bank import BankEntry
 from stream_ad.domain.evaluation import TaskEvaluation
 from stream_ad.domain.images import ImageSet, Joined, Subset
+from stream_ad.domain.job import FEW, THEN, learned_of
 from stream_ad.domain.product import Named
 from stream_ad.services.heldout import check_disjoint
 from stream_ad.services.once_learned import entry_of
@@ -42,6 +43,13 @@ def learn_task(desk: Desk) -> Change:
     remark = suspects_remark(entry, images.normals)
     if remark:
         log.warning("job %s, task %r: %s", job.id, task.id, remark)
+    remarks = [remark] if remark else []
+    if FEW in job.payload:
+        count = len(images.normals)
+        remarks.append(
+            f"{entry.detector} learned {learned_of(count, job.payload[FEW])} of {count} pictures; the job after this"
+            f" one learns with {job.payload[THEN]}"
+        )
 
     def told(after: Evaluations) -> list[str]:
         return _about(entry, after[task.id])
@@ -51,7 +59,7 @@ def learn_task(desk: Desk) -> Change:
         told=told,
         heldout={task.id: images.heldout},
         learned=images.normals,
-        remarks=(remark,) if remark else (),
+        remarks=tuple(remarks),
     )
 
 

@@ -7,8 +7,9 @@ Embeddings are stored, so neither a backbone nor torch is needed here.
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,16 @@ from jaxtyping import Float32
 
 from stream_ad.domain.discovery import Group, KeptFiles, KeptImageRepository, ProposalRepository
 from stream_ad.domain.duty import Found
+from stream_ad.domain.feedback import FeedbackKind, FeedbackState
 from stream_ad.domain.job import Job
-from stream_ad.domain.ports import BankRepository, Clock, JobRepository
+from stream_ad.domain.ports import BankRepository, Clock, FeedbackRepository, JobRepository
 from stream_ad.domain.proposal import KeptImage, Proposal, ProposalKind, ProposalState
 from stream_ad.domain.task import Task, TaskId
-from stream_ad.errors import DataError, StreamAdError, TaskExists
+from stream_ad.domain.wording import counted
+from stream_ad.errors import DataError, StreamAdError, TaskExists, Unavailable
 from stream_ad.functional.grouping import Ball, ball, group, same_place, spread_over, steadiness
 from stream_ad.services.known_looks import KnownLooks
+from stream_ad.services.scheduling import Still
 
 log = logging.getLogger(__name__)
 
@@ -80,31 +84,36 @@ class Discovery:
         files: KeptFiles,
         banks: BankRepository,
         jobs: JobRepository,
+        feedback: FeedbackRepository,
         clock: Clock,
         check: Check,
         check_more: CheckMore,
         options: DiscoveryOptions = DiscoveryOptions(),
     ) -> None:
         self._images, self._proposals, self._files = images, proposals, files
-        self._banks, self._jobs, self._clock = banks, jobs, clock
+        self._banks, self._jobs, self._feedback, self._clock = banks, jobs, feedback, clock
         self._check, self._check_more, self._options = check, check_more, options
 
-    def run(self) -> Found:
+    def run(self, still: Still = lambda: None) -> Found:
         """Look at the pool once: propose, let proposals grow, forget what is known by now.
+
+        `still` is asked before each kind of features is looked at, and before each approval without a person.
 
         Raises:
             BankError, Unavailable: the bank cannot be had, or the database is away; nothing is half done.
+            LeadershipLost: by `still`; what was done so far stays.
         """
         now, done = self._clock.now(), _Done()
         self._files.sweep(self._images.paths(), before=now - ORPHANED)
         pool = self._images.all()
         bank, learned = self._banks.load(), _learned_at(self._banks)
         for features in sorted({image.features for image in pool}):
+            still()
             of_one_kind = [image for image in pool if image.features == features]
             known = KnownLooks(bank, features)
             self._group(self._without_known(of_one_kind, known, learned, done), known, now, done)
         if self._options.by_itself:
-            self._approve_by_itself(done)
+            self._approve_by_itself(still, done)
         figures = {
             "pool_pictures": float(sum(image.proposal_id is None for image in pool)),
             "proposed": float(len(done.proposed)),
@@ -124,11 +133,11 @@ class Discovery:
             raise TaskExists(
                 task.id, f"or, if it is that product, `stream-ad tasks approve {proposal_id} --into {task.id}`"
             )
-        folder = self._give(proposal_id, task.id)
-        payload = self._check(task, folder)
-        job, needless = self._proposals.approve(
-            proposal_id, task, payload, who=who, remark=remark, at=self._clock.now()
-        )
+        with self._given(proposal_id, task.id) as (folder, given):
+            payload = self._check(task, folder)
+            job, needless = self._proposals.approve(
+                proposal_id, task, payload, who=who, remark=remark, at=self._clock.now(), given=given
+            )
         self._files.remove([*needless, sheet_path(proposal_id)])
         return job
 
@@ -139,10 +148,11 @@ class Discovery:
             DataError: as `approve`.
             UnknownTask, JobError: there is no such task, or it has an open job.
         """
-        payload = self._check_more(task, self._give(proposal_id, task), None)
-        job, needless = self._proposals.approve_into(
-            proposal_id, task, payload, who=who, remark=remark, at=self._clock.now()
-        )
+        with self._given(proposal_id, task) as (folder, given):
+            payload = self._check_more(task, folder, None)
+            job, needless = self._proposals.approve_into(
+                proposal_id, task, payload, who=who, remark=remark, at=self._clock.now(), given=given
+            )
         self._files.remove([*needless, sheet_path(proposal_id)])
         return job
 
@@ -189,23 +199,34 @@ class Discovery:
             )
         return proposal
 
-    def _give(self, proposal_id: int, task: TaskId) -> str:
-        """A folder with the pictures of an open proposal."""
+    @contextmanager
+    def _given(self, proposal_id: int, task: TaskId) -> Iterator[tuple[str, list[int]]]:
+        """A folder with the pictures of an open proposal, and which these are; gone again if the block refuses."""
         proposal, images = self._open_one(proposal_id), self._images.of(proposal_id)
         if proposal.kind is not ProposalKind.PRODUCT or not images:
             raise DataError(
                 f"needed a proposal of a product with its pictures, but {proposal_id} is of a {proposal.kind}, with"
                 f" {len(images)} pictures; see `stream-ad tasks proposals`"
             )
-        return self._files.give(images, f"{task}-proposal-{proposal_id}")
+        folder = self._files.give(images, f"{task}-proposal-{proposal_id}")
+        try:
+            yield folder, [image.id for image in images]
+        except Unavailable:  # the connection may have broken in the very commit, and then the job needs it
+            raise
+        except StreamAdError:
+            self._files.take_back(folder)
+            raise
 
     def _without_known(
         self, pool: Sequence[KeptImage], known: KnownLooks, learned: Mapping[TaskId, datetime], done: _Done
     ) -> list[KeptImage]:
-        """The pool without pictures of a task that was not known yet when they came."""
+        """The pool without pictures of a task that was not known yet when they came.
+
+        A picture that somebody said is not of that task stays: that it looks like it is why it was said.
+        """
         near = known.nearest(_embeddings(pool))
-        gone = {
-            image.id
+        explained = {
+            image.id: (image.sha256, found.task)
             for image, found in zip(pool, near, strict=True)
             if image.proposal_id is None
             and found is not None
@@ -213,6 +234,12 @@ class Discovery:
             and (at := learned.get(found.task)) is not None
             and image.at < at
         }
+        denied = {
+            (one.sha256, one.task)
+            for one in self._feedback.of_pictures([sha256 for sha256, _ in explained.values()])
+            if one.kind is FeedbackKind.WRONG_PRODUCT and one.state is not FeedbackState.REFUSED
+        }
+        gone = {id for id, looks in explained.items() if looks not in denied}
         if gone:
             self._drop(gone, done)
         return [image for image in pool if image.id not in gone]
@@ -279,7 +306,7 @@ class Discovery:
             return
         wanted = [image.id for image in free[:room]]
         try:
-            got = self._proposals.grow(owner.id, _with(found, wanted), now)
+            got = self._proposals.grow(owner.id, replace(found, images=wanted), now)
         except DataError:  # decided at this moment
             return
         done.grown += got
@@ -301,11 +328,12 @@ class Discovery:
         busy = {job.task for job in self._jobs.all() if job.state.open}
         return [one for one in self._proposals.all(ProposalKind.PRODUCT, ProposalState.APPROVED) if one.task in busy]
 
-    def _approve_by_itself(self, done: _Done) -> None:
+    def _approve_by_itself(self, still: Still, done: _Done) -> None:
         for proposal in self._proposals.all(ProposalKind.PRODUCT, ProposalState.OPEN):
             near = proposal.details.get("nearest", {}).get("near", False)
             if near or proposal.size < self._options.by_itself_images:
                 continue  # a person should look
+            still()
             task = Task(
                 id=TaskId(f"product-{proposal.id}"),
                 class_name="product",
@@ -340,19 +368,8 @@ def _embeddings(images: Sequence[KeptImage]) -> Float32[np.ndarray, "n joint"]:
     return np.stack([image.embedding for image in images]) if images else np.zeros((0, 1), np.float32)
 
 
-def _with(found: Group, images: Sequence[int]) -> Group:
-    return Group(
-        images=images,
-        center=found.center,
-        radius=found.radius,
-        features=found.features,
-        reason=found.reason,
-        details=found.details,
-    )
-
-
 def _told(pool: Sequence[KeptImage], done: _Done) -> str:
-    parts = [f"{len(pool)} pictures of no known product"]
+    parts = [f"{counted(len(pool), 'picture')} of no known product"]
     if done.proposed:
         parts.append(f"proposed: {', '.join(f'{one.id} ({one.size} pictures)' for one in done.proposed)}")
     if done.approved:

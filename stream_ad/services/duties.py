@@ -7,6 +7,7 @@ from pathlib import Path
 from stream_ad.domain.duty import Found
 from stream_ad.domain.job import JobKind, JobState
 from stream_ad.domain.ports import BankRepository, Clock, JobRepository, TaskRepository
+from stream_ad.domain.wording import counted
 from stream_ad.errors import JobError
 from stream_ad.services.retention import Retention
 from stream_ad.services.scheduling import Still
@@ -37,7 +38,7 @@ def sweep_jobs(jobs: JobRepository, clock: Clock) -> Found:
     ended = [job for job in swept if not job.state.open]
     figures = {"queued again": len(swept) - len(ended), "ended": len(ended)}
     failed = sum(job.state is JobState.FAILED for job in ended)
-    text = f"{len(swept)} jobs of silent workers, {len(ended)} of them ended, {failed} failed"
+    text = f"{counted(len(swept), 'job')} of silent workers, {len(ended)} of them ended, {failed} failed"
     return Found(text, figures, news=bool(swept))
 
 

@@ -125,7 +125,8 @@ def _check(result: InspectionResult, kind: FeedbackKind) -> None:
         if result.verdict is Verdict.UNKNOWN
         else "what was not called NG is no false alarm",
         FeedbackKind.MISSED: "what was not called OK was not missed",
-        FeedbackKind.WRONG_PRODUCT: "it was judged as no product",
+        FeedbackKind.WRONG_PRODUCT: "it was judged as no product; such pictures are kept for discovery by themselves"
+        " (if discovery.enabled), and what is proposed of them is in `stream-ad tasks proposals`",
     }[kind]
     needed = " or ".join(FITS[kind])
     raise DataError(

@@ -91,7 +91,11 @@ def decide(
         new = after.get(name)
         if new is None or not new.outcomes:
             breaches.append(
-                _unmeasurable(name, "not measured on the candidate, so nothing says that it was not forgotten")
+                _unmeasurable(
+                    name,
+                    "not measured on the candidate, so nothing says that it was not forgotten",
+                    len(old.outcomes),
+                )
             )
             continue
         pairs = _pairs(old.outcomes, new.outcomes)
@@ -101,6 +105,7 @@ def decide(
                     name,
                     f"measured on other pictures than before ({len(new.outcomes)} now, {len(old.outcomes)} then);"
                     " only the same pictures can be compared",
+                    len({o.image_id for o in old.outcomes} ^ {o.image_id for o in new.outcomes}),
                 )
             )
             continue
@@ -113,9 +118,11 @@ def decide(
             breaches += _hidden(name, change)
         notes += _unmeasured(name, new, change)
     for name in sorted(after.keys() - before.keys() - ({task} if task and kind in LEARNS else set())):
-        breaches.append(_unmeasurable(name, "not measured on the present bank, so there is nothing to compare with"))
+        said = "not measured on the present bank, so there is nothing to compare with"
+        breaches.append(_unmeasurable(name, said, len(after[name].outcomes)))
     if task is not None and kind is JobKind.RETIRE and task in after:
-        breaches.append(_unmeasurable(task, "still in the bank that was to be without it"))
+        said = "still in the bank that was to be without it"
+        breaches.append(_unmeasurable(task, said, len(after[task].outcomes)))
     if task is not None and kind in LEARNS:
         breaches += _recognised(after.get(task), task, budgets.min_routing_accuracy)
         notes += _about_new(after.get(task))
@@ -157,7 +164,8 @@ def _forgotten(task: TaskId, change: TaskChange, budget: float) -> list[Breach]:
     if math.isnan(was):
         return []
     if math.isnan(now):
-        return [_unmeasurable(task, f"image AUROC was {was:.3f} and could not be measured on the candidate")]
+        said = f"image AUROC was {was:.3f} and could not be measured on the candidate"
+        return [_unmeasurable(task, said, change.n_images)]
     reference = was if math.isnan(best) else max(was, best)
     # a candidate that itself loses nothing is not refused for what an earlier one lost
     if now >= was or reference - now <= budget + 1e-9:
@@ -203,14 +211,15 @@ def _hidden(task: TaskId, change: TaskChange) -> list[Breach]:
     hidden, n = change.hidden_defects, change.n_images - change.n_normal
     if not hidden:
         return []
-    said = f"{hidden} of {n} defects that raised an alarm would be called OK; a patch may hide none"
+    are = "is" if hidden == 1 else "are"
+    said = f"{hidden} of {n} defects {are} found today and would be called OK; a patch may hide none"
     return [_breach(task, Rule.HIDDEN, hidden, 0, said)]
 
 
 def _recognised(new: TaskEvaluation | None, task: TaskId, needed: float) -> list[Breach]:
     if new is None or not new.outcomes:
         said = "has no held-out images, so nothing says that it is recognised; give more good pictures, or --heldout"
-        return [_unmeasurable(task, said)]
+        return [_unmeasurable(task, said, math.nan)]
     n = len(new.outcomes)
     elsewhere = Counter(str(outcome.routed_task) for outcome in new.outcomes if outcome.routed_task != task)
     lost = sum(elsewhere.values())
@@ -273,8 +282,9 @@ def _breach(task: TaskId, rule: Rule, amount: float | int, most: float | int, sa
     return Breach(task=task, rule=rule, amount=float(amount), allowed=float(most), sentence=f"{task}: {said}")
 
 
-def _unmeasurable(task: TaskId, said: str) -> Breach:
-    return _breach(task, Rule.MEASURED, math.nan, math.nan, said)
+def _unmeasurable(task: TaskId, said: str, pictures: float | int) -> Breach:
+    """`pictures`: how many say nothing; NaN: there are none at all."""
+    return _breach(task, Rule.MEASURED, pictures, 0, said)
 
 
 def _auroc(evaluation: TaskEvaluation) -> float:

@@ -147,6 +147,7 @@ class Heartbeat:
             held = self._jobs.heartbeat(
                 self.job.id,
                 self.worker,
+                self.job.attempts,
                 stage=self._stage,
                 progress=self._share,
                 lease_s=self._lease_s,

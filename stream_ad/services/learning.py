@@ -8,11 +8,12 @@ import numpy as np
 
 from stream_ad.backbones.base import Backbone
 from stream_ad.backbones.views import Views
-from stream_ad.detectors.base import Detector, RawPrediction
+from stream_ad.detectors.base import Detector, RawPrediction, uncalibrated
 from stream_ad.detectors.calibrated import calibrate
 from stream_ad.detectors.memory import UNITS, entry_roi
 from stream_ad.domain.bank import SUSPECTS, BankEntry, Calibration
-from stream_ad.domain.images import ImageSet, Mask, Subset, split_hash
+from stream_ad.domain.images import MIN_IMAGES, ImageSet, Mask, Subset, split_hash
+from stream_ad.domain.job import learned_of
 from stream_ad.domain.ports import Progress
 from stream_ad.domain.task import Task
 from stream_ad.errors import TooFewImages
@@ -21,7 +22,6 @@ from stream_ad.routing.keys import KeyDistances, key_distances, make_keys
 from stream_ad.services.suspects import Evidence
 
 BATCH = 16
-MIN_IMAGES = 4  # fewer give no threshold that means anything
 
 
 def learn(
@@ -35,6 +35,7 @@ def learn(
     folds: int = 5,
     split_from: int = 500,
     max_suspects: float = 0.1,
+    few: int = 0,
     seed: int = 0,
     progress: Progress,
 ) -> BankEntry:
@@ -44,6 +45,8 @@ def learn(
     image is scored by a memory that left it out (`folds`-fold), and the final memory takes all of them. Seeds derive
     from the task, so the entry does not depend on when the task arrives; `seed` is for repeating a whole run with
     other draws: starts of the sampling, prompts, painted defects, folds.
+
+    With `few`, only so many are learned, and all others calibrate, if these are enough for a threshold.
 
     Pictures that look defective among the others are left out of the memory and of the calibration, at most a share
     `max_suspects` of all (0: none is looked for); the entry names them. Which they are is judged by memories that did
@@ -63,8 +66,12 @@ def learn(
     out_of_fold = len(normals) < split_from
     if not out_of_fold:
         parts = parts[:1]
+    first = learned_of(len(order), few)
+    if first < len(order):
+        out_of_fold, parts = False, [order[first:]]
     apart = set() if out_of_fold else set(parts[0])
-    screened = max_suspects > 0 and len(apart) >= needed
+    # a few pictures are too few to tell which of them is the odd one
+    screened = max_suspects > 0 and len(apart) >= needed and first == len(order)
     total = len(parts) + out_of_fold + screened
     stages = (_Staged(progress, min(stage, total - 1), total) for stage in count())
 
@@ -75,7 +82,7 @@ def learn(
     measured = _Measured(detector.branches)
     suspects: set[int] = set()
     if screened:
-        screen = _entry(task, detector, backbone, adapted(apart))
+        screen = uncalibrated(detector, task, adapted(apart), backbone.spec)
         judged = sorted(set(order) - apart)
         suspects |= _screened(Subset(normals, judged), judged, detector, backbone, screen, max_suspects)
     arrays = adapted(set(order) - apart - suspects)
@@ -84,7 +91,7 @@ def learn(
     units = {name: arrays[name] for name in UNITS if name in arrays}
     for fold, held in enumerate(parts):
         made = adapted(set(order) - set(held)) | units if out_of_fold else arrays
-        pseudo = _entry(task, detector, backbone, made)
+        pseudo = uncalibrated(detector, task, made, backbone.spec)
         _measure(measured, normals, held, detector, backbone, pseudo, feature_block, own + fold)
     found = measured.suspects(max_suspects)
     if found and out_of_fold:
@@ -92,7 +99,7 @@ def learn(
     suspects |= found
     held_ids = [normals.ids[i] for part in parts for i in part if i not in suspects]
     return replace(
-        _entry(task, detector, backbone, arrays),
+        uncalibrated(detector, task, arrays, backbone.spec),
         calibration=measured.calibration(suspects, out_of_fold=out_of_fold),
         splits={
             "fit": split_hash([normals.ids[i] for i in order if i not in suspects | apart]),
@@ -210,24 +217,3 @@ def _screened(
         views = Views(backbone, [images[row] for row in rows])
         evidence.add([indices[row] for row in rows], detector.predict(views, [entry] * len(views)))
     return evidence.suspects(max_share)
-
-
-def _entry(task: Task, detector: Detector, backbone: Backbone, arrays: dict[str, np.ndarray]) -> BankEntry:
-    nothing = np.zeros(0)
-    return BankEntry(
-        task=task,
-        detector=detector.name,
-        arrays=arrays,
-        calibration=Calibration(
-            score_scales={},
-            map_scales={},
-            scores=nothing,
-            map_peaks=nothing,
-            key_distances=nothing,
-            embedding_distances=nothing,
-            out_of_fold=False,
-        ),
-        features=backbone.spec,
-        shared_weights=None,
-        splits={},
-    )

@@ -45,7 +45,8 @@ def entry_of(task: Task, images: TaskImages, payload: Mapping[str, Any], desk: D
     entry = desk.work.learn(task, images, payload, desk.progress)
     entry = desk.storage.entries.put(replace(entry, splits={**entry.splits, **_splits(images)}))
     # the file first: a checkpoint never names an entry that is not there
-    desk.storage.jobs.write_checkpoint(desk.job.id, desk.worker, {CHECKPOINT: {"key": key, "sha256": entry.sha256}})
+    learned = {CHECKPOINT: {"key": key, "sha256": entry.sha256}}
+    desk.storage.jobs.write_checkpoint(desk.job.id, desk.worker, desk.job.attempts, learned)
     return entry
 
 

@@ -146,6 +146,10 @@ class Placing:
             if job.worker == ended.worker:
                 self._came_to_an_end(job)
                 return
+            if process is not None and ended.how is not None and job.attempts > before:
+                # its lease had run out, and somebody else saw to its job before it was dead: that counted
+                log.error("job %s is %s, for its process had fallen silent; it died: %s", job.id, job.state, ended.how)
+                return
         elif ended.how is not None and job.attempts > before:
             log.error("job %s is %s, for its process died: %s", job.id, job.state, ended.how)
             self._backoff.reset()

@@ -14,8 +14,9 @@ from typing import NamedTuple
 from stream_ad.domain.bank import BankEntry, MemoryBank, left_behind
 from stream_ad.domain.decision import GATE, Judgement, Override
 from stream_ad.domain.evaluation import Evaluation, Half, TaskEvaluation
+from stream_ad.domain.feedback import Became, FeedbackState
 from stream_ad.domain.images import ImageSet, split_hash
-from stream_ad.domain.job import Job, JobState
+from stream_ad.domain.job import AFTER, Job, JobState
 from stream_ad.domain.ports import Progress
 from stream_ad.domain.task import TaskId
 from stream_ad.errors import BankError, JobStopped
@@ -45,6 +46,9 @@ class Change:
     learned: ImageSet | None = None
     #: what the person who asked should know, whatever comes of it
     remarks: tuple[str, ...] = ()
+    #: feedback, by number: what the change takes in, if it is published, and what is settled either way
+    taken: Mapping[int, str] = field(default_factory=dict)
+    settled: Mapping[int, Became] = field(default_factory=dict)
 
 
 def bring_in(change: Change, desk: Desk) -> Outcome:
@@ -78,7 +82,8 @@ def _bring_in(change: Change, desk: Desk) -> Outcome:
     halves = {task: heldout[task].regression for task in candidate.entries}
     provenance = {**work.provenance, "heldout": {task: split_hash(half.ids) for task, half in halves.items()}}
     history = Comparable(storage.evaluations.all(Half.REGRESSION), provenance)
-    old = {task: half for task, half in halves.items() if task in active.entries}
+    new = job.task if AFTER in job.payload else None  # what a few pictures taught is no yardstick
+    old = {task: half for task, half in halves.items() if task in active.entries and task != new}
     before = history.of_version(active.version, old)
     if before is None:
         before = work.evaluate(active, old, progress)
@@ -113,10 +118,10 @@ def _bring_in(change: Change, desk: Desk) -> Outcome:
         measured(Half.REGRESSION, after, provenance["heldout"]),
         measured(Half.TEST, tested, {task: split_hash(half.ids) for task, half in tests.items()}),
     ]
-    if not storage.jobs.write_checkpoint(job.id, desk.worker, {GATE: judged.as_json()}):
-        raise JobStopped(f"job {job.id} is another worker's by now; what the gate said was not written")
     if not verdict.publish:
-        return _reject(change, desk, active.version, evaluations, verdict)
+        return _reject(change, desk, judged, evaluations, verdict)
+    if not storage.jobs.write_checkpoint(job.id, desk.worker, job.attempts, {GATE: judged.as_json()}):
+        raise JobStopped(f"job {job.id} is another worker's by now; what the gate said was not written")
     message = f"bank {candidate.version} published {verdict.said}" + "; ".join(
         (*change.told(after), *_behind(candidate, active, job, desk), *change.remarks, *decision.notes)
     )
@@ -130,6 +135,10 @@ def _bring_in(change: Change, desk: Desk) -> Outcome:
             evaluations=evaluations,
             message=message,
             at=desk.clock.now(),
+            feedback={
+                **change.settled,
+                **{number: Became(FeedbackState.APPLIED, outcome) for number, outcome in change.taken.items()},
+            },
         )
     except BankError as error:
         if (storage.banks.active_version(), storage.banks.next_version()) != (active.version, candidate.version):
@@ -199,12 +208,22 @@ def _behind(candidate: MemoryBank, active: MemoryBank, job: Job, desk: Desk) -> 
     ]
 
 
-def _reject(change: Change, desk: Desk, version: int, evaluations: Sequence[Evaluation], verdict: _Verdict) -> Outcome:
-    # first the scores, then the end: who finds a rejected job also finds what was measured
-    for evaluation in evaluations:
-        desk.storage.evaluations.save(evaluation)
-    message = f"rejected, bank {version} stays in use: " + "; ".join((verdict.said, *change.remarks))
-    if not desk.storage.jobs.finish(desk.job.id, desk.worker, JobState.REJECTED, message, desk.clock.now()):
+def _reject(
+    change: Change, desk: Desk, judged: Judgement, evaluations: Sequence[Evaluation], verdict: _Verdict
+) -> Outcome:
+    message = f"rejected, bank {judged.made_from} stays in use: " + "; ".join((verdict.said, *change.remarks))
+    ended = desk.storage.jobs.finish(
+        desk.job.id,
+        desk.worker,
+        desk.job.attempts,
+        JobState.REJECTED,
+        message,
+        desk.clock.now(),
+        evaluations=evaluations,
+        checkpoint={GATE: judged.as_json()},
+        feedback=change.settled,
+    )
+    if not ended:
         raise JobStopped(f"job {desk.job.id} is another worker's by now; its rejection was not written")
     return Outcome(JobState.REJECTED, message)
 

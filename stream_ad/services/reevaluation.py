@@ -12,6 +12,7 @@ from stream_ad.domain.evaluation import Evaluation, Half, TaskEvaluation
 from stream_ad.domain.images import split_hash
 from stream_ad.domain.job import JobKind
 from stream_ad.domain.task import TaskId
+from stream_ad.domain.wording import counted
 from stream_ad.errors import DataError
 from stream_ad.services.gate import decide
 from stream_ad.services.heldout import check_unmoved, heldout_of
@@ -112,7 +113,7 @@ def _said(worse: Sequence[str], compared: Sequence[str], measured: Sequence[str]
     if worse:
         parts.append("worse than when it was published: " + "; ".join(worse))
     elif compared:
-        parts.append(f"nothing is worse than when it was published ({len(compared)} tasks)")
+        parts.append(f"nothing is worse than when it was published ({counted(len(compared), 'task')})")
     if alone:
         parts.append(f"nothing to compare with for {', '.join(alone)}")
     if differing:

@@ -8,17 +8,10 @@ from stream_ad.services.adaptation import learn_task
 from stream_ad.services.changes.patching import patch_task
 from stream_ad.services.changes.readaptation import readapt_task
 from stream_ad.services.changes.retirement import retire_task
+from stream_ad.services.changes.squeezing import squeeze_bank
 from stream_ad.services.publishing import Change, bring_in
 from stream_ad.services.reevaluation import measure_again
 from stream_ad.services.work import Desk, Outcome
-
-
-def _squeeze_bank(desk: Desk) -> Change | Outcome:
-    # measures memories, which takes torch: who only starts processes, or lists jobs, shall not load it
-    from stream_ad.services.changes.squeezing import squeeze_bank
-
-    return squeeze_bank(desk)
-
 
 #: what a job of each kind wants of the bank; how it ended, where it wants nothing
 CHANGES: Mapping[JobKind, Callable[[Desk], Change | Outcome]] = {
@@ -26,7 +19,7 @@ CHANGES: Mapping[JobKind, Callable[[Desk], Change | Outcome]] = {
     JobKind.READAPT: readapt_task,
     JobKind.PATCH: patch_task,
     JobKind.RETIRE: retire_task,
-    JobKind.SQUEEZE: _squeeze_bank,
+    JobKind.SQUEEZE: squeeze_bank,
 }
 
 

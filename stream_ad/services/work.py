@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from stream_ad.domain.bank import BankEntry, MemoryBank
 from stream_ad.domain.evaluation import TaskEvaluation
+from stream_ad.domain.feedback import Became
 from stream_ad.domain.images import HeldoutSet, ImageSet, Mask, Picture
 from stream_ad.domain.job import Job, JobState
 from stream_ad.domain.ports import (
@@ -96,12 +97,13 @@ class Desk:
     progress: Progress
 
 
-def done(desk: Desk, message: str) -> Outcome:
-    """End a job that has nothing to publish.
+def done(desk: Desk, message: str, feedback: Mapping[int, Became] | None = None) -> Outcome:
+    """End a job that has nothing to publish, and say what became of feedback, by number.
 
     Raises:
         JobStopped: the lease was lost meanwhile.
     """
-    if not desk.storage.jobs.finish(desk.job.id, desk.worker, JobState.DONE, message, desk.clock.now()):
-        raise JobStopped(f"job {desk.job.id} is another worker's by now; its end was not written")
+    job, now = desk.job, desk.clock.now()
+    if not desk.storage.jobs.finish(job.id, desk.worker, job.attempts, JobState.DONE, message, now, feedback=feedback):
+        raise JobStopped(f"job {job.id} is another worker's by now; its end was not written")
     return Outcome(JobState.DONE, message)

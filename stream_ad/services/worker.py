@@ -9,6 +9,7 @@ from datetime import datetime
 
 from stream_ad.domain.job import Job, JobState
 from stream_ad.domain.ports import Clock, Progress
+from stream_ad.domain.wording import how_it_ended
 from stream_ad.errors import JobError, JobStopped, StreamAdError, Unavailable
 from stream_ad.services.heartbeat import Heartbeat, Why, why_stopped
 from stream_ad.services.job_log import JobLog, logging_of
@@ -123,7 +124,7 @@ class Worker:
             try:
                 outcome = self._outcome(job, heartbeat, kept)
                 if outcome is not None:
-                    log.info("job %s: %s: %s", job.id, outcome.state, outcome.message)
+                    log.info("job %s: %s", job.id, how_it_ended(outcome.state, outcome.message))
             finally:
                 heartbeat.write_log()
         if outcome is not None and self._ended is not None:
@@ -161,7 +162,9 @@ class Worker:
         except Unavailable as error:
             # not the job's fault. If the database stays away, the lease runs out by itself
             log.warning("job %s is queued again: %s", job.id, error)
-            self._storage.jobs.give_back(job.id, self.name, self._clock.now(), counted=False, log_tail=kept.text)
+            self._storage.jobs.give_back(
+                job.id, self.name, job.attempts, self._clock.now(), counted=False, log_tail=kept.text
+            )
             raise
         except StreamAdError as error:
             return self._refused(job, error, kept)
@@ -175,9 +178,11 @@ class Worker:
             case Why.CANCELLED:
                 return self._finish(job, Outcome(JobState.CANCELLED, "cancelled on request"))
             case Why.STOPPING:
-                self._storage.jobs.give_back(job.id, self.name, self._clock.now(), counted=False, log_tail=kept.text)
+                self._storage.jobs.give_back(
+                    job.id, self.name, job.attempts, self._clock.now(), counted=False, log_tail=kept.text
+                )
             case Why.HUNG as hung:
-                self._storage.jobs.release(job.id, self.name, self._clock.now(), how=str(hung))
+                self._storage.jobs.release(job.id, self.name, self._clock.now(), how=str(hung), attempt=job.attempts)
         return None
 
     def _refused(self, job: Job, error: StreamAdError, kept: JobLog) -> Outcome | None:
@@ -189,7 +194,9 @@ class Worker:
 
     def _crashed(self, job: Job, error: Exception, kept: JobLog) -> Outcome | None:
         if job.attempts < job.max_attempts:
-            self._storage.jobs.give_back(job.id, self.name, self._clock.now(), counted=True, log_tail=kept.text)
+            self._storage.jobs.give_back(
+                job.id, self.name, job.attempts, self._clock.now(), counted=True, log_tail=kept.text
+            )
             return None
         message = (
             f"unexpected {type(error).__name__}: {error}; failed in {job.attempts} attempts,"
@@ -198,7 +205,8 @@ class Worker:
         return self._finish(job, Outcome(JobState.FAILED, message))
 
     def _finish(self, job: Job, outcome: Outcome) -> Outcome | None:
-        held = self._storage.jobs.finish(job.id, self.name, outcome.state, outcome.message, self._clock.now())
+        now = self._clock.now()
+        held = self._storage.jobs.finish(job.id, self.name, job.attempts, outcome.state, outcome.message, now)
         if not held:
             log.warning("job %s is another worker's by now; not written: %s", job.id, outcome.message)
         return outcome if held else None

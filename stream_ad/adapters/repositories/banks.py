@@ -18,6 +18,7 @@ from stream_ad.adapters.repositories.tasks import follow, revive
 from stream_ad.adapters.tables import ActiveBankRow, BankEntryRow, BankVersionRow, EntryRow
 from stream_ad.domain.bank import MemoryBank, left_behind
 from stream_ad.domain.evaluation import Evaluation
+from stream_ad.domain.feedback import Became
 from stream_ad.domain.job import Job, JobState
 from stream_ad.domain.ports import EntryStore
 from stream_ad.domain.task import TaskId
@@ -69,6 +70,7 @@ class SqlBankRepository:
         evaluations: Iterable[Evaluation],
         message: str,
         at: datetime,
+        feedback: Mapping[int, Became] | None = None,
     ) -> None:
         for entry in bank:
             if not entry.sha256:
@@ -97,7 +99,7 @@ class SqlBankRepository:
             _add_entries(session, bank, at)
             end_as_published(session, job, worker, version=bank.version, message=message, at=at)
             follow(session, job, bank)
-            follow_job(session, job.id, JobState.PUBLISHED, message)
+            follow_job(session, job.id, JobState.PUBLISHED, message, feedback or {})
             for evaluation in evaluations:
                 save_evaluation(session, dataclasses.replace(evaluation, published=True))
             _activate(session, active, bank.version)

@@ -63,13 +63,12 @@ class SqlEvaluationRepository:
 
 
 def save_evaluation(session: Session, evaluation: Evaluation) -> None:
-    """Add an evaluation, in place of what an earlier attempt of the same job measured for the same version."""
+    """Add an evaluation, in place of what an earlier attempt of the same job measured, maybe of an earlier bank."""
     if evaluation.job_id is not None:
         session.execute(
             delete(EvaluationRow).where(
                 EvaluationRow.job_id == evaluation.job_id,
                 EvaluationRow.half == evaluation.half,
-                EvaluationRow.bank_version == evaluation.bank_version,
             )
         )
     row = EvaluationRow(

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, and_, select, update
+from sqlalchemy import ColumnElement, and_, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -11,7 +11,7 @@ from stream_ad.adapters.database import Transactions
 from stream_ad.adapters.repositories.audit import write_audit
 from stream_ad.adapters.repositories.results import result_of
 from stream_ad.adapters.tables import FeedbackRow, JobRow, ResultRow
-from stream_ad.domain.feedback import Feedback, FeedbackKind, FeedbackState
+from stream_ad.domain.feedback import Became, Feedback, FeedbackKind, FeedbackState
 from stream_ad.domain.job import JobState
 from stream_ad.domain.message import Place
 from stream_ad.domain.result import InspectionResult
@@ -101,14 +101,6 @@ class SqlFeedbackRepository:
     def of_pictures(self, hashes: Collection[str]) -> list[Feedback]:
         return self._all(FeedbackRow.sha256.in_(hashes))[::-1] if hashes else []
 
-    def take(self, job_id: int, outcomes: Mapping[int, str]) -> None:
-        with self._transactions.write() as session:
-            for feedback_id, outcome in outcomes.items():
-                row = _row(session, feedback_id, lock=True)
-                # what was withdrawn while the job looked at it stays so
-                if row.state is FeedbackState.QUARANTINED or row.job_id == job_id:
-                    row.job_id, row.outcome = job_id, outcome
-
     def settle(self, state: FeedbackState, outcomes: Mapping[int, str]) -> None:
         with self._transactions.write() as session:
             for feedback_id, outcome in outcomes.items():
@@ -117,14 +109,17 @@ class SqlFeedbackRepository:
 
     def withdraw(self, feedback_id: int, *, who: str, reason: str, at: datetime) -> Feedback:
         with self._transactions.write() as session:
+            # the job's row before the feedback's, as where a job ends: in the other order each would wait for the other
+            seen = _row(session, feedback_id).job_id
+            job = None if seen is None else session.get(JobRow, seen, with_for_update=True)
             row = _row(session, feedback_id, lock=True)
             if row.state is not FeedbackState.QUARANTINED:
                 raise DataError(
                     f"needed feedback that nothing followed yet; {feedback_id} is {row.state}: {row.outcome or '-'}"
                 )
-            job = None if row.job_id is None else session.get(JobRow, row.job_id, with_for_update=True)
-            if job is not None and job.state.open:
-                raise DataError(f"job {job.id} is taking feedback {feedback_id} in; cancel that first")
+            # a job that came between the two looks has only just been queued
+            if row.job_id != seen or (job is not None and job.state.open):
+                raise DataError(f"job {row.job_id} is taking feedback {feedback_id} in; cancel that first")
             row.state, row.outcome, row.job_id = FeedbackState.REFUSED, f"withdrawn by {who}: {reason}", None
             write_audit(
                 session, at=at, who=who, action="withdraw feedback", subject=f"feedback {feedback_id}", reason=reason,
@@ -151,24 +146,32 @@ class SqlFeedbackRepository:
             return [_feedback(row) for row in session.scalars(newest)]
 
 
-def follow_job(session: Session, job_id: int, state: JobState, message: str) -> None:
-    """What feedback becomes in the transaction that ends the job which took it on itself.
+def follow_job(session: Session, job_id: int, state: JobState, message: str, became: Mapping[int, Became]) -> None:
+    """What feedback becomes in the transaction that ends a job: what the job found, by number.
 
-    After a failed or cancelled job it waits for another one; what a rejected one could not take in is refused, but a
-    missed defect stays as it is: nothing was to be taken in.
+    What a failed or cancelled one had taken on itself waits for another; what a rejected one could not take in is
+    refused, but a missed defect stays as it is: nothing was to be taken in.
     """
-    taken = update(FeedbackRow).where(FeedbackRow.job_id == job_id).execution_options(synchronize_session=False)
-    if state is JobState.PUBLISHED:
-        session.execute(taken.values(state=FeedbackState.APPLIED))
-    elif state is JobState.REJECTED:
-        refused = taken.where(
-            FeedbackRow.kind == FeedbackKind.FALSE_ALARM, FeedbackRow.state == FeedbackState.QUARANTINED
+    rows = update(FeedbackRow).execution_options(synchronize_session=False)
+    for feedback_id in sorted(became):
+        # what was withdrawn while the job looked at it stays so
+        ours = or_(FeedbackRow.state == FeedbackState.QUARANTINED, FeedbackRow.job_id == job_id)
+        session.execute(
+            rows.where(FeedbackRow.id == feedback_id, ours).values(
+                state=became[feedback_id].state, outcome=became[feedback_id].outcome, job_id=job_id
+            )
+        )
+    if state is JobState.REJECTED:
+        refused = rows.where(
+            FeedbackRow.job_id == job_id,
+            FeedbackRow.kind == FeedbackKind.FALSE_ALARM,
+            FeedbackRow.state == FeedbackState.QUARANTINED,
         )
         session.execute(refused.values(state=FeedbackState.REFUSED, outcome=f"job {job_id}: {message}"))
 
 
 def _row(session: Session, feedback_id: int, *, lock: bool = False) -> FeedbackRow:
-    row = session.get(FeedbackRow, feedback_id, with_for_update=lock)
+    row = session.get(FeedbackRow, feedback_id, with_for_update=lock, populate_existing=lock)
     if row is None:
         raise DataError(f"there is no feedback {feedback_id}; see `stream-ad feedback list`")
     return row

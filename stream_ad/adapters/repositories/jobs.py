@@ -1,9 +1,11 @@
 """The queue of long work. A worker owns a job while its lease lasts; whoever dies loses it to the next.
 
-A lease that ran out still is its worker's until somebody else claims the job: a machine that slept may go on.
+A lease that ran out still is its worker's until somebody else takes the job, and nobody does at first sight: who finds
+such a job notes until when its worker may still say that it lives. So a database that was away, a machine that slept
+and a clock that runs ahead take no job from anybody who is there again within that time.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,20 +15,26 @@ from sqlalchemy.orm import Session
 
 from stream_ad.adapters.database import Transactions
 from stream_ad.adapters.repositories.audit import write_audit
+from stream_ad.adapters.repositories.evaluations import save_evaluation
 from stream_ad.adapters.repositories.feedback import follow_job
 from stream_ad.adapters.tables import JobRow
 from stream_ad.domain.decision import OVERRIDE, Judgement, Override
-from stream_ad.domain.job import Job, JobKind, JobState
+from stream_ad.domain.evaluation import Evaluation
+from stream_ad.domain.feedback import Became
+from stream_ad.domain.job import AFTER, THEN, Job, JobKind, JobState, learns_all
 from stream_ad.domain.task import TaskId
 from stream_ad.errors import JobError
 
 MAX_ATTEMPTS = 3
+#: how long a worker has to say that it lives once its lease was seen to have run out: this share of the lease, two
+#: heartbeats of a short one, or so many seconds, in which also a heartbeat that waits for a connection comes through
+LAST_CALL, LAST_CALL_S = 0.5, 20.0
 #: of a job's log, characters
 MAX_LOG = 40_000
 #: how a job ended that may run again
 AGAIN = (JobState.FAILED, JobState.REJECTED, JobState.CANCELLED)
 #: what of a job ends with its lease
-RELEASED: Mapping[str, Any] = {"lease_until": None, "cancel_requested": False}
+RELEASED: Mapping[str, Any] = {"lease_until": None, "placed_until": None, "cancel_requested": False}
 #: what of a job ends with an attempt
 IDLE: Mapping[str, Any] = {
     "worker": None,
@@ -60,6 +68,7 @@ class SqlJobRepository:
 
     def claim(self, worker: str, device: str, lease_s: float, at: datetime, *, job_id: int | None = None) -> Job | None:
         with self._transactions.write() as session:
+            _call(session, at)
             _end_hopeless(session, at)
             free = or_(_waiting(at), _placed(worker), _abandoned(at))
             # one statement: choosing and taking cannot come apart. SKIP LOCKED is PostgreSQL's; SQLite has one writer
@@ -104,15 +113,17 @@ class SqlJobRepository:
         with self._transactions.write() as session:
             return _changed(session, and_(JobRow.id == job_id, _placed(worker)), placed_until=until)
 
-    def release(self, job_id: int, worker: str, at: datetime, *, how: str | None) -> Job | None:
+    def release(
+        self, job_id: int, worker: str, at: datetime, *, how: str | None, attempt: int | None = None
+    ) -> Job | None:
         with self._transactions.write() as session:
             row = _row(session, job_id)
-            if row.worker != worker or not row.state.open:
+            if row.worker != worker or not row.state.open or attempt not in (None, row.attempts):
                 return None
             if row.state is JobState.QUEUED:
                 row.worker = row.placed_until = None
             else:
-                _let_go(row, at, how=how, counted=how is not None)
+                _let_go(session, row, at, how=how, counted=how is not None)
             session.flush()
             return job_of(row)
 
@@ -120,15 +131,18 @@ class SqlJobRepository:
         with self._transactions.write() as session:
             return _sweep(session, at)
 
-    def heartbeat(self, job_id: int, worker: str, *, stage: str, progress: float, lease_s: float, at: datetime) -> bool:
+    def heartbeat(
+        self, job_id: int, worker: str, attempt: int, *, stage: str, progress: float, lease_s: float, at: datetime
+    ) -> bool:
         with self._transactions.write() as session:
             return _changed(
                 session,
-                and_(_held(job_id, worker), JobRow.cancel_requested.is_(False)),
+                and_(_held(job_id, worker, attempt), JobRow.cancel_requested.is_(False)),
                 stage=stage,
                 progress=min(max(progress, 0.0), 1.0),
                 heartbeat_at=at,
                 lease_until=at + timedelta(seconds=lease_s),
+                placed_until=None,
             )
 
     def write_log(self, job_id: int, worker: str, attempt: int, log_tail: str) -> bool:
@@ -136,40 +150,55 @@ class SqlJobRepository:
             mine = and_(JobRow.id == job_id, JobRow.worker == worker, JobRow.attempts == attempt)
             return _changed(session, mine, log_tail=log_tail[-MAX_LOG:])
 
-    def write_checkpoint(self, job_id: int, worker: str, values: Mapping[str, Any]) -> bool:
+    def write_checkpoint(self, job_id: int, worker: str, attempt: int, values: Mapping[str, Any]) -> bool:
         with self._transactions.write() as session:
             row = _row(session, job_id)
-            if row.state is not JobState.RUNNING or row.worker != worker:
+            if not _is_held(row, worker, attempt):
                 return False
             row.checkpoint = {**(row.checkpoint or {}), **values}
             return True
 
     def finish(
-        self, job_id: int, worker: str, state: JobState, message: str, at: datetime, log_tail: str | None = None
+        self,
+        job_id: int,
+        worker: str,
+        attempt: int,
+        state: JobState,
+        message: str,
+        at: datetime,
+        log_tail: str | None = None,
+        *,
+        evaluations: Iterable[Evaluation] = (),
+        checkpoint: Mapping[str, Any] | None = None,
+        feedback: Mapping[int, Became] | None = None,
     ) -> bool:
         if state.open or state is JobState.PUBLISHED:
             raise JobError(
                 f"a job ends as done, rejected, failed or cancelled, not as {state}; banks publish their own job"
             )
         with self._transactions.write() as session:
-            ended = _changed(
-                session,
-                _held(job_id, worker),
-                state=state,
-                message=message,
-                finished_at=at,
-                **({} if log_tail is None else {"log_tail": log_tail[-MAX_LOG:]}),
-                **RELEASED,
-            )
-            if ended:
-                follow_job(session, job_id, state, message)
-            return ended
+            row = _row(session, job_id)
+            if not _is_held(row, worker, attempt):
+                return False
+            row.state, row.message, row.finished_at = state, message, at
+            row.log_tail = row.log_tail if log_tail is None else log_tail[-MAX_LOG:]
+            row.checkpoint = {**(row.checkpoint or {}), **(checkpoint or {})}
+            for name, value in RELEASED.items():
+                setattr(row, name, value)
+            session.flush()
+            for evaluation in evaluations:
+                save_evaluation(session, evaluation)
+            follow_job(session, job_id, state, message, feedback or {})
+            _queue_rest(session, row, at)
+            return True
 
-    def give_back(self, job_id: int, worker: str, at: datetime, *, counted: bool, log_tail: str | None = None) -> bool:
+    def give_back(
+        self, job_id: int, worker: str, attempt: int, at: datetime, *, counted: bool, log_tail: str | None = None
+    ) -> bool:
         with self._transactions.write() as session:
             return _changed(
                 session,
-                _held(job_id, worker),
+                _held(job_id, worker, attempt),
                 state=JobState.QUEUED,
                 attempts=JobRow.attempts - (0 if counted else 1),
                 heartbeat_at=at,
@@ -182,6 +211,7 @@ class SqlJobRepository:
             row = _row(session, job_id)
             if row.state not in AGAIN:
                 raise JobError(f"job {job_id} is {row.state}; only a failed, rejected or cancelled job can run again")
+            _refuse_overtaken(session, row)
             # who overrode the gate did so for that run; another retry is judged like any job
             row.checkpoint = {name: value for name, value in (row.checkpoint or {}).items() if name != OVERRIDE}
             _queue_again(session, row)
@@ -192,6 +222,7 @@ class SqlJobRepository:
             row = _row(session, job_id)
             if row.state is not JobState.REJECTED:
                 raise JobError(f"job {job_id} is {row.state}; only a job that the gate rejected can be overridden")
+            _refuse_overtaken(session, row)
             judged = Judgement.of_checkpoint(row.checkpoint or {})
             if judged is None:
                 raise JobError(
@@ -270,7 +301,7 @@ def end_as_published(session: Session, job: Job, worker: str, *, version: int, m
     Raises:
         JobError: another worker or attempt has the job, or somebody asked to cancel it.
     """
-    condition = and_(_held(job.id, worker), JobRow.attempts == job.attempts, JobRow.cancel_requested.is_(False))
+    condition = and_(_held(job.id, worker, job.attempts), JobRow.cancel_requested.is_(False))
     ended = _changed(
         session,
         condition,
@@ -289,6 +320,18 @@ def end_as_published(session: Session, job: Job, worker: str, *, version: int, m
             f"job {job.id} must be running as attempt {job.attempts} of worker {worker!r} to publish; it is"
             f" {now.state} as attempt {now.attempts} of {now.worker!r}{cancelled}; nothing was published"
         )
+    _queue_rest(session, _row(session, job.id), at)
+
+
+def _queue_rest(session: Session, row: JobRow, at: datetime) -> None:
+    """What learns all pictures, once the job that learned a few of them has ended: well or not, but not cancelled."""
+    if THEN not in row.payload or row.state not in (JobState.PUBLISHED, JobState.REJECTED, JobState.FAILED):
+        return
+    session.flush()  # one open job per task
+    kind = JobKind.READAPT if row.state is JobState.PUBLISHED else JobKind.ADAPT
+    payload = {**learns_all(row.payload), AFTER: row.id}
+    session.add(queued(row.task_id, kind, payload, row.max_attempts, at))
+    session.flush()
 
 
 def _row(session: Session, job_id: int, *, lock: bool = True) -> JobRow:
@@ -296,6 +339,14 @@ def _row(session: Session, job_id: int, *, lock: bool = True) -> JobRow:
     if row is None:
         raise JobError(f"there is no job {job_id}; see `stream-ad jobs list`")
     return row
+
+
+def _refuse_overtaken(session: Session, row: JobRow) -> None:
+    """Raises: JobError: the job learns a few pictures, and one that learned more has published its task since."""
+    published = (JobRow.task_id == row.task_id, JobRow.id > row.id, JobRow.state == JobState.PUBLISHED)
+    later = session.scalar(select(JobRow.id).where(*published).limit(1)) if THEN in row.payload else None
+    if later is not None:
+        raise JobError(f"job {row.id} learns a few pictures of a task that job {later} has published with all of them")
 
 
 def _queue_again(session: Session, row: JobRow) -> None:
@@ -316,12 +367,23 @@ def _flush_open(session: Session, row: JobRow) -> None:
         raise JobError(f"{about} already; wait for it or cancel it: see `stream-ad jobs list`") from error
 
 
-def _held(job_id: int, worker: str) -> Any:
-    return and_(JobRow.id == job_id, JobRow.worker == worker, JobRow.state == JobState.RUNNING)
+def _held(job_id: int, worker: str, attempt: int) -> Any:
+    """By the worker of that name, and not by a later process that is called the same: containers count alike."""
+    own = and_(JobRow.worker == worker, JobRow.attempts == attempt)
+    return and_(JobRow.id == job_id, own, JobRow.state == JobState.RUNNING)
+
+
+def _is_held(row: JobRow, worker: str, attempt: int) -> bool:
+    return (row.state, row.worker, row.attempts) == (JobState.RUNNING, worker, attempt)
+
+
+def _overdue(at: datetime) -> Any:
+    return and_(JobRow.state == JobState.RUNNING, JobRow.lease_until <= at)
 
 
 def _abandoned(at: datetime) -> Any:
-    return and_(JobRow.state == JobState.RUNNING, JobRow.lease_until <= at)
+    """Overdue, and its worker did not answer the last call either."""
+    return and_(_overdue(at), JobRow.placed_until <= at)
 
 
 def _waiting(at: datetime) -> Any:
@@ -340,18 +402,28 @@ def _changed(session: Session, condition: Any, **values: Any) -> bool:
     return session.scalar(statement.execution_options(synchronize_session=False)) is not None
 
 
+def _call(session: Session, at: datetime) -> None:
+    """Note of jobs that are overdue until when their workers may still prolong the lease."""
+    for row in _locked(session, and_(_overdue(at), JobRow.placed_until.is_(None))):
+        assert row.lease_until is not None, "a running job has a lease"
+        lease = row.lease_until - (row.heartbeat_at or row.lease_until)
+        row.placed_until = at + min(LAST_CALL * lease, timedelta(seconds=LAST_CALL_S))
+    session.flush()
+
+
 def _end_hopeless(session: Session, at: datetime) -> None:
     """End abandoned jobs that nobody shall take up again."""
     hopeless = or_(JobRow.cancel_requested.is_(True), JobRow.attempts >= JobRow.max_attempts)
     for row in _locked(session, and_(_abandoned(at), hopeless)):
-        _let_go(row, at, how=None, counted=True)
+        _let_go(session, row, at, how=None, counted=True)
     session.flush()
 
 
 def _sweep(session: Session, at: datetime) -> list[Job]:
+    _call(session, at)
     rows = _locked(session, _abandoned(at))
     for row in rows:
-        _let_go(row, at, how=None, counted=True)
+        _let_go(session, row, at, how=None, counted=True)
     session.flush()
     return [job_of(row) for row in rows]
 
@@ -362,7 +434,7 @@ def _locked(session: Session, condition: Any) -> Sequence[JobRow]:
     return session.scalars(chosen.execution_options(populate_existing=True)).all()
 
 
-def _let_go(row: JobRow, at: datetime, *, how: str | None, counted: bool) -> None:
+def _let_go(session: Session, row: JobRow, at: datetime, *, how: str | None, counted: bool) -> None:
     """A running job whose worker is no more: queued again, or ended when nobody shall take it up again.
 
     `how` the worker died, if that is known.
@@ -383,7 +455,9 @@ def _let_go(row: JobRow, at: datetime, *, how: str | None, counted: bool) -> Non
         row.attempts -= 0 if counted else 1
         for name, value in IDLE.items():
             setattr(row, name, value)
-    row.lease_until, row.cancel_requested = None, False
+    for name, value in RELEASED.items():
+        setattr(row, name, value)
+    _queue_rest(session, row, at)
 
 
 def _first_line(how: str) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 import numpy as np
-from sqlalchemy import BigInteger, ColumnElement, delete, func, select, text
+from sqlalchemy import BigInteger, ColumnElement, delete, func, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -66,10 +66,20 @@ def images_of(session: Session, proposal_id: int) -> list[KeptImage]:
     return [_image_of(row) for row in rows]
 
 
-def forget_images(session: Session, proposal_id: int) -> list[str]:
-    """Take the pictures of a proposal out of the pool, inside a transaction that does more; their files' paths."""
-    statement = delete(KeptImageRow).where(KeptImageRow.proposal_id == proposal_id).returning(KeptImageRow.path)
-    return list(session.scalars(statement.execution_options(synchronize_session=False)))
+def forget_images(session: Session, proposal_id: int, only: Sequence[int] | None = None) -> list[str]:
+    """Take the pictures of a proposal out of the pool, inside a transaction that does more; their files' paths.
+
+    `only` those, by their numbers: others that it has by now are free again.
+    """
+    own = KeptImageRow.proposal_id == proposal_id
+    plain = {"synchronize_session": False}
+    if only is None:
+        gone = delete(KeptImageRow).where(own).returning(KeptImageRow.path)
+        return list(session.scalars(gone.execution_options(**plain)))
+    gone = delete(KeptImageRow).where(own, among(session)).returning(KeptImageRow.path)
+    paths = list(session.scalars(gone.execution_options(**plain), {"ids": numbers_in(only)}))
+    session.execute(update(KeptImageRow).where(own).values(proposal_id=None).execution_options(**plain))
+    return paths
 
 
 def numbers_in(ids: Sequence[int]) -> str:

@@ -1,6 +1,6 @@
 """What the program thinks a person should decide, and what was decided."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -66,20 +66,36 @@ class SqlProposalRepository:
             return taken
 
     def approve(
-        self, proposal_id: int, task: Task, payload: Mapping[str, Any], *, who: str, remark: str, at: datetime
+        self,
+        proposal_id: int,
+        task: Task,
+        payload: Mapping[str, Any],
+        *,
+        who: str,
+        remark: str,
+        at: datetime,
+        given: Sequence[int] | None = None,
     ) -> tuple[Job, list[str]]:
         def queue(session: Session) -> JobRow:
             return add_task(session, task, JobKind.ADAPT, payload, self._max_attempts, at)
 
-        return self._approve(proposal_id, task.id, queue, who=who, remark=remark, at=at)
+        return self._approve(proposal_id, task.id, queue, who=who, remark=remark, at=at, given=given)
 
     def approve_into(
-        self, proposal_id: int, task: TaskId, payload: Mapping[str, Any], *, who: str, remark: str, at: datetime
+        self,
+        proposal_id: int,
+        task: TaskId,
+        payload: Mapping[str, Any],
+        *,
+        who: str,
+        remark: str,
+        at: datetime,
+        given: Sequence[int] | None = None,
     ) -> tuple[Job, list[str]]:
         def queue(session: Session) -> JobRow:
             return queue_job(session, task, JobKind.READAPT, payload, self._max_attempts, at)
 
-        return self._approve(proposal_id, task, queue, who=who, remark=remark, at=at)
+        return self._approve(proposal_id, task, queue, who=who, remark=remark, at=at, given=given)
 
     def reject(self, proposal_id: int, *, who: str, reason: str, at: datetime) -> list[str]:
         with self._transactions.write() as session:
@@ -96,13 +112,15 @@ class SqlProposalRepository:
         who: str,
         remark: str,
         at: datetime,
+        given: Sequence[int] | None,
     ) -> tuple[Job, list[str]]:
         with self._transactions.write() as session:
             row = _open_row(session, proposal_id)
             job = queue(session)
             row.task_id = task
+            row.size = row.size if given is None else len(given)
             _end(session, row, ProposalState.APPROVED, who=who, remark=remark, at=at, job=job.id)
-            return job_of(job), forget_images(session, row.id)
+            return job_of(job), forget_images(session, row.id, given)
 
 
 def _row(session: Session, proposal_id: int, *, lock: bool = True) -> ProposalRow:

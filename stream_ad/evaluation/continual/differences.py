@@ -40,7 +40,7 @@ def differences(bench: Bench) -> dict[str, Any]:
         "seeds": [arrivals.seed for arrivals in bench.sequences],
         "minus": {
             other.name: {
-                metric: _difference(sampled[first.name][metric], sampled[other.name][metric])
+                metric: difference(sampled[first.name][metric], sampled[other.name][metric])
                 for metric in ("image_auroc", "pixel_ap")
             }
             for other in others
@@ -48,7 +48,7 @@ def differences(bench: Bench) -> dict[str, Any]:
     }
 
 
-def _difference(first: Sequence[Sampled], second: Sequence[Sampled]) -> dict[str, float] | None:
+def difference(first: Sequence[Sampled], second: Sequence[Sampled]) -> dict[str, float] | None:
     """Mean over tasks; null where the metric is not measured on any."""
     pairs = [(one, two) for one, two in zip(first, second, strict=True) if not np.isnan(one.value - two.value)]
     if not pairs:
@@ -65,7 +65,7 @@ def _sampled(bench: Bench, variant: Variant) -> dict[str, list[Sampled]]:
     for place in range(len(bench.tasks)):
         each = [_of_part(bench, bench.key(arrivals, variant, place), place) for arrivals in bench.sequences]
         for metric, values in found.items():
-            values.append(_mean([sampled[metric] for sampled in each]))
+            values.append(mean([sampled[metric] for sampled in each]))
     return found
 
 
@@ -96,7 +96,8 @@ def _plain(value: float) -> float | None:
     return None if np.isnan(value) else value
 
 
-def _mean(sampled: Sequence[Sampled]) -> Sampled:
+def mean(sampled: Sequence[Sampled]) -> Sampled:
+    """Of one method on one task with several seeds."""
     return Sampled(float(np.mean([s.value for s in sampled])), np.mean([s.repeats for s in sampled], axis=0))
 
 

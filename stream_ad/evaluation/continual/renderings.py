@@ -1,11 +1,8 @@
 """The figures as Markdown, and as one HTML page that needs nothing else: tables, heat maps of R, example pictures."""
 
-import base64
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from stream_ad.evaluation import charts
@@ -13,6 +10,7 @@ from stream_ad.evaluation.continual import tables
 from stream_ad.evaluation.continual.tables import Report, Table
 from stream_ad.evaluation.continual.variants import BUDGET
 from stream_ad.evaluation.forgetting import forgetting_measure
+from stream_ad.evaluation.pages import template
 
 SHOWN_METRICS = ("image_auroc", "pixel_ap")
 
@@ -41,25 +39,17 @@ def to_markdown(report: Report) -> str:
     if caveats := warnings(report):
         parts.append("\n".join(f"**{line}**" for line in caveats))
     for heading, caption, table in sections(report):
-        parts += [f"## {heading}", *([f"{caption}."] if caption else []), _markdown_table(table)]
+        parts += [f"## {heading}", *([f"{caption}."] if caption else []), markdown_table(table)]
     for caption, table, remarks in tables.published_tables(report):
-        parts += [f"## {caption}", _markdown_table(table), "\n".join(f"- {remark}" for remark in remarks)]
-    parts += ["## Pictures", _markdown_table(tables.pictures(report))]
-    parts += ["## Provenance", _markdown_table(tables.provenance(report))]
+        parts += [f"## {caption}", markdown_table(table), "\n".join(f"- {remark}" for remark in remarks)]
+    parts += ["## Pictures", markdown_table(tables.pictures(report))]
+    parts += ["## Provenance", markdown_table(tables.provenance(report))]
     return "\n\n".join(parts) + "\n"
 
 
 def to_html(report: Report, gallery: Mapping[str, Sequence[tuple[str, bytes]]]) -> str:
     """One page; `gallery`: of each product captions and JPEG pictures."""
-    environment = Environment(
-        loader=PackageLoader("stream_ad.evaluation", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"svg": _uri("svg+xml"), "jpeg": _uri("jpeg")}
-    return environment.get_template("continual.html.j2").render(
+    return template("continual.html.j2").render(
         title=title(report),
         sentence=sentence(report),
         warnings=warnings(report),
@@ -179,15 +169,8 @@ def _forgetting_chart(report: Report) -> str | None:
     return charts.as_svg(figure, "forgetting in a fixed number of rows")
 
 
-def _markdown_table(table: Table) -> str:
+def markdown_table(table: Table) -> str:
+    """A heading and rows, as GitHub-flavoured Markdown has them."""
     heading, rows = table
     lines = [heading, ["---"] * len(heading), *rows]
     return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
-
-
-def _uri(kind: str) -> Any:
-    def uri(content: str | bytes) -> str:
-        data = content.encode() if isinstance(content, str) else content
-        return f"data:image/{kind};base64," + base64.b64encode(data).decode()
-
-    return uri

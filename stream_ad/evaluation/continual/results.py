@@ -60,7 +60,7 @@ def _method(bench: Bench, variant: Variant) -> dict[str, Any]:
         "budget_rows": bench.budget(variant),
         "image_size": variant.image_size,
         "features": str(bench.kit.backbone(variant.image_size).spec),
-        "options": dict(variant.options),
+        "options": dict(variant.told),
         "orders": summaries,
     }
 

@@ -120,7 +120,7 @@ class Bench:
             {
                 "code": self.kit.code,
                 "method": variant.name,
-                "options": variant.options,
+                "options": variant.told,
                 "image_size": variant.image_size,
                 "features": str(self.kit.backbone(variant.image_size).spec),
                 "budget": self.budget(variant),
@@ -188,7 +188,7 @@ class Bench:
         """What each method took when it was first run to its end: of a repeat, most comes from the disk."""
         found = {}
         for variant in self.plan.variants:
-            key = digest(self.kit.code, variant.name, variant.options, self.budget(variant), seed, self.hashes)
+            key = digest(self.kit.code, variant.name, variant.told, self.budget(variant), seed, self.hashes)
             known = self.kit.parts.get("seconds", key)
             if known is None:
                 known = {"seconds": seconds[variant.name]}

@@ -94,10 +94,13 @@ class Prompted:
         self._kept: OrderedDict[tuple[bytes, ...], Tensor] = OrderedDict()
         self.spec, self.caveat = backbone.spec, backbone.caveat
         self.depth, self.width, self.joint_width = backbone.depth, backbone.width, backbone.joint_width
-        self.grid, self.text_width = backbone.grid, backbone.text_width
+        self.grid, self.text_width, self.text_depth = backbone.grid, backbone.text_width, backbone.text_depth
 
     def preprocess(self, pictures: Sequence[Picture], *, scale: int = 1) -> Float[Tensor, "batch 3 _size _size"]:
         return self.backbone.preprocess(pictures, scale=scale)
+
+    def prefixes(self, tokens: Float[Tensor, "layers length width"]) -> Float[Tensor, "layers 2 length width"]:
+        return self.backbone.prefixes(tokens)
 
     def encode_text(self, *args: Any, **options: Any) -> Float[Tensor, "texts joint"]:
         return self.backbone.encode_text(*args, **options)

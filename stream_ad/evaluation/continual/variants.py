@@ -7,6 +7,7 @@ that ends in `@budget` is the same method in a fixed number of rows for all task
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from stream_ad.detectors.registry import DETECTORS
@@ -54,6 +55,11 @@ class Variant:
     budgeted: bool = False
 
     @property
+    def told(self) -> Mapping[str, Any]:
+        """The options as JSON has them; a folder of shared weights by its name, which is its content's hash."""
+        return {key: value.name if isinstance(value, Path) else value for key, value in self.options.items()}
+
+    @property
     def rows(self) -> int:
         """Rows of one task's memory when it is learned, of each level."""
         return int(self.options.get("coreset_rows", 0))
@@ -86,15 +92,25 @@ PAPER = "paper"
 OF_PAPER = ("cmpmb", *(f"paper_{name}" for name in DEPARTURES), "patchcore")
 
 
-def chosen(names: Sequence[str] | None, preset: str, *, ablations: bool = False) -> list[Variant]:
+def chosen(
+    names: Sequence[str] | None,
+    preset: str,
+    *,
+    depth: int,
+    ablations: bool = False,
+    weights: Mapping[str, Path] | None = None,
+) -> list[Variant]:
     """The methods of those names under a preset, in their order; None: all that are always compared.
+
+    `depth`: blocks of the backbone; `ablations` of blocks that it does not have are left out; `weights`: folders of
+    shared ones, by the detector that they are for.
 
     Raises:
         ConfigError: there is no such preset or method, or one is named twice.
     """
-    known = _known(preset)
+    known = _known(preset, depth, weights or {})
     wanted = list(names or (OF_PAPER if preset == PAPER else DEFAULT))
-    wanted += [name for name in ABLATIONS if ablations and name not in wanted]
+    wanted += [name for name in ABLATIONS if ablations and name in known and name not in wanted]
     if repeated := sorted({name for name in wanted if wanted.count(name) > 1}):
         raise ConfigError(f"--detectors names {repeated[0]!r} twice; give each once")
     return [_variant(name, known) for name in wanted]
@@ -114,8 +130,8 @@ def _variant(name: str, known: Mapping[str, Variant]) -> Variant:
     return replace(made, name=name, budgeted=True, about=f"{made.about}, in a fixed number of rows for all tasks")
 
 
-def _known(preset: str) -> Mapping[str, Variant]:
-    options = detector_options(preset)
+def _known(preset: str, depth: int, weights: Mapping[str, Path]) -> Mapping[str, Variant]:
+    options = detector_options(preset, depth=depth)
     cmpmb, same = dict(options["cmpmb"]), dict(options["patchcore"])
 
     def bank(name: str, about: str, own: Mapping[str, Any], **more: Any) -> Variant:
@@ -144,12 +160,15 @@ def _known(preset: str) -> Mapping[str, Variant]:
         *(
             bank(f"cmpmb_block_{b}", f"block {b} alone, 0-based, keys too", cmpmb | {"blocks": (b,)}, key_block=b)
             for b in BLOCKS
+            if b < depth
         ),
         *(bank(f"cmpmb_k_{k:g}", f"k = {k:g} (Eq. 15)", with_text, changed=steepness(k)) for k in STEEPNESSES),
     ]
     named = {variant.name for variant in found}
     found += [  # a detector that was added to the registry is compared by its name
-        bank(name, f"{name} per task", options.get(name, {}), detector=name) for name in DETECTORS if name not in named
+        bank(name, f"{name} per task", {**options.get(name, {}), **_trained(name, weights)}, detector=name)
+        for name in DETECTORS
+        if name not in named
     ]
     if preset == PAPER:
         found.append(bank(PAPER, "the paper's literal settings", cmpmb))
@@ -158,6 +177,10 @@ def _known(preset: str) -> Mapping[str, Variant]:
             for name, changes in DEPARTURES.items()
         ]
     return {variant.name: variant for variant in found}
+
+
+def _trained(name: str, weights: Mapping[str, Path]) -> Mapping[str, Any]:
+    return {"weights": weights[name]} if name in weights else {}
 
 
 def _said(changes: Mapping[str, Any]) -> str:

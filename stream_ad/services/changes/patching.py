@@ -3,13 +3,15 @@
 Only places that no good part had so far are added. What is added can hide a defect that looks like it, so the gate
 refuses a patch by which a single held-out defect is no longer NG. A picture that is held out for any task judges banks
 and is never learned.
+
+What becomes of the feedback is written in the transaction that ends the job: an attempt that dies has said nothing.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from stream_ad.domain.bank import BankEntry, MemoryBank
-from stream_ad.domain.feedback import Feedback, FeedbackKind, FeedbackState
+from stream_ad.domain.feedback import Became, Feedback, FeedbackKind, FeedbackState
 from stream_ad.domain.result import Verdict
 from stream_ad.errors import JobError
 from stream_ad.services.changes.marked import Marked, compared, marked
@@ -28,18 +30,23 @@ def patch_task(desk: Desk) -> Change | Outcome:
         JobError: the job has no feedback (any more), or the bank has no such task.
         DataError: a picture is gone, or so different that it is no false alarm.
     """
-    storage, job = desk.storage, desk.job
+    storage = desk.storage
     active = storage.banks.load()
     entry = task_of(desk, active)
     desk.progress("read", 0, 1)
-    pictures = marked(_learnable(_false_alarms(desk), active, desk), desk)
-    alarms = _still_alarms(pictures, active, desk)
+    said = _false_alarms(desk)
+    refused = _held_out(said, active, desk)
+    pictures = marked([one for one in said if one.id not in refused], desk)
+    fine = _fine(pictures, active, desk)
+    alarms = _without(pictures, fine)
+    settled = {**refused, **fine}
     desk.progress("read", 1, 1)
     if not len(alarms):
         return done(
             desk,
             f"nothing to patch in bank {active.version}: what was marked is OK there already or is held out; see"
             " `stream-ad feedback list`",
+            settled,
         )
     made: dict[str, BankEntry] = {}
 
@@ -55,14 +62,16 @@ def patch_task(desk: Desk) -> Change | Outcome:
     better = sum(ok for ok, _ in became.values())
     desk.progress("adapt", 1, 1)
     if not better:
-        storage.feedback.settle(FeedbackState.REFUSED, sentences)
-        return done(desk, f"a patch of {entry.task.id!r} would end no alarm: " + "; ".join(sentences.values()))
-    storage.feedback.take(job.id, sentences)
+        useless = {number: Became(FeedbackState.REFUSED, sentence) for number, sentence in sentences.items()}
+        text = f"a patch of {entry.task.id!r} would end no alarm: " + "; ".join(sentences.values())
+        return done(desk, text, {**settled, **useless})
     return Change(
         apply=apply,
         told=lambda after: [f"with {entry.task.id!r} patched: {better} of {len(alarms)} false alarms are OK now"],
         learned=alarms,
         remarks=tuple(sentences.values()),
+        taken=sentences,
+        settled=settled,
     )
 
 
@@ -76,30 +85,26 @@ def _false_alarms(desk: Desk) -> list[Feedback]:
     return said
 
 
-def _learnable(said: Sequence[Feedback], active: MemoryBank, desk: Desk) -> list[Feedback]:
-    """Those that are not held out; the others are refused."""
+def _held_out(said: Sequence[Feedback], active: MemoryBank, desk: Desk) -> Mapping[int, Became]:
+    """Those whose pictures judge banks, refused."""
     held: set[str] = set()
     for task in active.entries:
         both = heldout_of(task, desk.storage, desk.work, active.version)
         held |= {*both.regression.ids, *both.test.ids}
     why = "its picture is a held-out one: those judge banks and are never learned"
-    refused = {one.id: why for one in said if one.sha256 in held}
+    refused = {one.id: Became(FeedbackState.REFUSED, why) for one in said if one.sha256 in held}
     for number in refused:
         log.warning("job %s: feedback %s is refused: %s", desk.job.id, number, why)
-    desk.storage.feedback.settle(FeedbackState.REFUSED, refused)
-    return [one for one in said if one.id not in refused]
+    return refused
 
 
-def _still_alarms(pictures: Marked, active: MemoryBank, desk: Desk) -> Marked:
-    """Those that are not OK in the active bank; of the others that is noted."""
-    if not len(pictures):
-        return pictures
-    judged = desk.work.judge(active, pictures.pictures)
-    fine = {
-        one.id: f"OK in bank {active.version} already"
-        for one, now in zip(pictures.said, judged, strict=True)
-        if now.verdict is Verdict.OK
-    }
-    desk.storage.feedback.settle(FeedbackState.APPLIED, fine)
+def _fine(pictures: Marked, active: MemoryBank, desk: Desk) -> Mapping[int, Became]:
+    """Those that are OK in the active bank, applied."""
+    judged = desk.work.judge(active, pictures.pictures) if len(pictures) else []
+    became = Became(FeedbackState.APPLIED, f"OK in bank {active.version} already")
+    return {one.id: became for one, now in zip(pictures.said, judged, strict=True) if now.verdict is Verdict.OK}
+
+
+def _without(pictures: Marked, fine: Mapping[int, Became]) -> Marked:
     left = [place for place, one in enumerate(pictures.said) if one.id not in fine]
     return Marked([pictures.said[place] for place in left], [pictures.pictures[place] for place in left])

@@ -5,12 +5,13 @@ them are NG now.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from stream_ad.domain.bank import BankEntry, MemoryBank
 from stream_ad.domain.feedback import FeedbackKind, FeedbackState
 from stream_ad.domain.images import ImageSet
+from stream_ad.domain.wording import counted
 from stream_ad.errors import DataError
 from stream_ad.services.adaptation import learn_task
 from stream_ad.services.changes.marked import Marked, compared, marked
@@ -41,7 +42,7 @@ def readapt_task(desk: Desk) -> Change:
     _check_missed(missed, change.learned, before)
     candidate = change.apply(active, storage.banks.next_version())
     entry, remarks = _with_patches(candidate.entry(before.task.id), before, change, desk)
-    remarks += _about_missed(missed, active, active.with_entry(entry, candidate.version), desk)
+    about, found = _about_missed(missed, active, active.with_entry(entry, candidate.version), desk)
     count = len(change.learned)
 
     def apply(active: MemoryBank, version: int) -> MemoryBank:
@@ -51,8 +52,9 @@ def readapt_task(desk: Desk) -> Change:
     return replace(
         change,
         apply=apply,
-        told=lambda after: [*change.told(after), f"learned again from {count} pictures"],
-        remarks=(*change.remarks, *remarks),
+        told=lambda after: [*change.told(after), f"learned again from {counted(count, 'picture')}"],
+        remarks=(*change.remarks, *remarks, *about),
+        taken=found,
     )
 
 
@@ -86,14 +88,13 @@ def _with_patches(entry: BankEntry, before: BankEntry, change: Change, desk: Des
     return entry, [f"{len(pictures)} of {len(before.patches)} pictures of earlier patches were taken over"]
 
 
-def _about_missed(missed: Marked, active: MemoryBank, candidate: MemoryBank, desk: Desk) -> Sequence[str]:
+def _about_missed(
+    missed: Marked, active: MemoryBank, candidate: MemoryBank, desk: Desk
+) -> tuple[Sequence[str], Mapping[int, str]]:
+    """What to say of them, and which are found now, each with a sentence."""
     became = compared(missed, active, candidate, desk)
     if not became:
-        return []
+        return [], {}
     found = {number: sentence for number, (ok, sentence) in became.items() if not ok}
-    desk.storage.feedback.take(desk.job.id, found)
-    # what an earlier attempt found, with other pictures, and this one does not
-    lost = {one.id: became[one.id][1] for one in missed.said if one.job_id == desk.job.id and one.id not in found}
-    desk.storage.feedback.settle(FeedbackState.QUARANTINED, lost)
     still = [sentence for ok, sentence in became.values() if ok]
-    return [f"of {len(became)} missed defects {len(found)} are found now", *still]
+    return [f"of {len(became)} missed defects {len(found)} are found now", *still], found
