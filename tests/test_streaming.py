@@ -454,8 +454,9 @@ def test_decoded_pictures_stay_within_their_memory():
     options = StreamOptions(batch_size=8, linger_s=0.1, picture_bytes=6 * size)
     line.stream(inspector=Weighing(), measure=lambda data: 5 * size, options=options).run(RUNNING, idle_s=1.0)
     assert len(line.scores) == 30
-    # decoding takes five times what is left afterwards, so beside two pictures no other is begun
-    assert max(held) == 2 * size
+    # decoding takes five times what is left afterwards, so beside two pictures no other is begun; on a busy machine one
+    # may go to the model before the second is decoded
+    assert max(held) <= 2 * size
 
 
 def test_a_large_picture_is_not_kept_waiting_for_memory_by_small_ones():
