@@ -12,7 +12,8 @@ from stream_ad.backbones.views import Views
 from stream_ad.detectors import shared_weights
 from stream_ad.detectors.anople import Anople, even_distance
 from stream_ad.detectors.anople_network import FINE, AnopleShape, Coupling
-from stream_ad.detectors.anople_training import AnopleOptions, AnopleTraining, Auxiliary, disturb
+from stream_ad.detectors.anople_pictures import Auxiliary
+from stream_ad.detectors.anople_training import AnopleOptions, AnopleTraining, disturb
 from stream_ad.detectors.base import uncalibrated
 from stream_ad.detectors.registry import make_detector
 from stream_ad.domain.bank import BankEntry

@@ -40,7 +40,7 @@ def few_shot(
         int | None, typer.Option("--limit", min=4, metavar="N", help="Judge only so many test pictures of a product.")
     ] = None,
     ablations: Annotated[
-        bool, typer.Option("--ablations", help="The paper's too, and the network without text; 7 trainings a fold.")
+        bool, typer.Option("--ablations", help="The paper's too, and the network without text; 8 trainings a fold.")
     ] = False,
     joint: Annotated[
         bool, typer.Option("--joint", help="The paper's own protocol too: trained on the k pictures of all products.")
@@ -49,8 +49,8 @@ def few_shot(
 ) -> None:
     """Judge AnoPLe beside PatchCore with the same k good pictures of a product.
 
-    Products fall into two halves, by turns; AnoPLe's weights for one are trained on good pictures of the other, with
-    painted defects. A run that was cut off goes on.
+    Products fall into two halves, by turns; AnoPLe's weights for one are trained on pictures of the other, good ones and
+    labelled damage. A run that was cut off goes on.
     """
     from stream_ad.adapters.datasets import find_products
     from stream_ad.detectors.anople_training import AnopleOptions
@@ -80,7 +80,7 @@ def few_shot(
             run,
             app,
             title=f"Few-shot: {len(folds)} products with k = {', '.join(map(str, counts))} good pictures",
-            split="Weights trained on good pictures of the other half of the products, by turns"
+            split="Weights trained on good pictures and labelled damage of the other half of the products, by turns"
             f"{'' if retrain else ', once'}; the k pictures only fill the memory"
             + (f". Of each product {limit} test pictures at most" if limit else ""),
             firsts=[f"{bench.ANOPLE}, k={k}" for k in counts],
@@ -89,8 +89,8 @@ def few_shot(
 
 
 UNSEEN = (
-    "*Seen*: the product's own picture in the memory, weights trained with it. *Unseen*: the memory holds the other"
-    " products' pictures, and the weights were trained without it"
+    "*Seen*: the product's own picture in the memory. *Unseen*: the memory holds the other products' pictures. Weights"
+    " are trained without the product either way"
 )
 
 

@@ -162,20 +162,25 @@ def anople(
     tasks: OthersOption = None,
     output: WeightsOption = None,
     steps: StepsOption = 300,
+    painted: Annotated[bool, typer.Option("--painted", help="Learn from good pictures alone.")] = False,
     seed: SeedOption = 0,
     config: ConfigOption = None,
 ) -> None:
     """Train AnoPLe: scores for products of which one to four good pictures are at hand.
 
-    On good training pictures of the products named, with defects painted on them; no defective picture is needed. On
-    the settings' backbone and device. States are saved: after a kill, or Ctrl-C, the same command goes on where it was.
+    On good training pictures of the products named, with defects painted on them, and on the damage that is marked in
+    their test pictures, where they have some. On the settings' backbone and device. States are saved: after a kill, or Ctrl-C, the same command goes on where it was.
     Use the weights with `detector.anople.weights`.
     """
     from stream_ad.adapters.datasets import find_products
-    from stream_ad.detectors.anople_training import AnopleOptions, AnopleTraining, Auxiliary
+    from stream_ad.detectors.anople_pictures import Auxiliary
+    from stream_ad.detectors.anople_training import AnopleOptions, AnopleTraining
 
     app = open_app(config)
-    products = {one.id: Auxiliary(one.class_name, one.train) for one in find_products(data, named(tasks, "--tasks"))}
+    products = {
+        one.id: Auxiliary(one.class_name, one.train, None if painted else one.test)
+        for one in find_products(data, named(tasks, "--tasks"))
+    }
 
     def begin(folder: Path, encoding: ports.Progress) -> tuple[AnopleTraining, Callable[[Path], Path]]:
         training = AnopleTraining(folder, AnopleOptions(steps=steps, seed=seed), app.backbone, products)

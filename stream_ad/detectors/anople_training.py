@@ -14,10 +14,10 @@ painted in it.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,29 +31,20 @@ from stream_ad.detectors import shared_weights, training_state
 from stream_ad.detectors.anople_network import (
     CROPS,
     FINE,
-    WHOLE,
     AnopleNetwork,
     AnopleShape,
     alignment_loss,
     evidence,
     place_logits,
 )
-from stream_ad.detectors.mpa_training import shrunk
+from stream_ad.detectors.anople_pictures import Auxiliary, Batch, drawn, shown
 from stream_ad.detectors.text import damaged_logit
-from stream_ad.domain.images import ImageSet, Picture, split_hash
+from stream_ad.domain.images import split_hash
 from stream_ad.errors import DataError
 from stream_ad.functional.losses import dice_loss, focal_loss
-from stream_ad.functional.perturbation import perturb
 
 KIND = "anople"
 METHOD = "AnoPLe"
-
-
-class Auxiliary(NamedTuple):
-    """A product to learn from."""
-
-    class_name: str
-    normals: ImageSet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,17 +65,11 @@ class AnopleOptions:
     noise: float = 1.0
     #: weight of the pixel losses on disturbed features. At 1 painted defects were found after 60 steps, at 0 after 20
     latent: float = 0.1
+    #: share of the damaged pictures that are labelled ones, of products that have some. paper: 0
+    real: float = 0.5
     seed: int = 0
     #: steps between two saved states
     save_every: int = 50
-
-
-class Batch(NamedTuple):
-    """What is shown in a step at one scale."""
-
-    pixels: Float[Tensor, "batch 3 size size"]
-    #: where something was painted, `FINE` cells along a patch's side
-    truth: Bool[Tensor, "batch side side"]
 
 
 class AnopleTraining:
@@ -143,7 +128,7 @@ class AnopleTraining:
             "method": METHOD,
             "backbone": {"name": spec.backbone, "weights_sha256": spec.weights_sha256},
             "image_size": spec.image_size,
-            **shared_weights.learned_from({name: one.normals.ids for name, one in self.products.items()}),
+            **shared_weights.learned_from({name: one.ids for name, one in self.products.items()}),
             "steps": self.step,
             "options": options,
             "seed": self.options.seed,
@@ -165,12 +150,18 @@ class AnopleTraining:
         rng = np.random.default_rng([options.seed, self.step])
         names = [list(self.products)[int(rng.integers(len(self.products)))] for _ in range(options.batch)]
         crops = [(self.step * options.crops_a_step + turn) % CROPS**2 for turn in range(options.crops_a_step)]
-        shown = self._shown([self._drawn(name, rng, row, crops) for row, name in enumerate(names)], crops)
+        pictures = [
+            drawn(self.products[name], rng, damaged=row % 2 == 0, real=options.real, crops=crops)
+            for row, name in enumerate(names)
+        ]
         classes = [self.products[name].class_name for name in names]
         known = sorted(set(classes))
         texts = self.network.texts(self.backbone, known)[[known.index(name) for name in classes]]
         generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
-        each = [self._losses(scale, batch, texts, generator) for scale, batch in shown.items()]
+        each = [
+            self._losses(scale, batch, texts, generator)
+            for scale, batch in shown(self.backbone, pictures, crops).items()
+        ]
         terms = list(dict.fromkeys(term for part in each for term in part))
         losses = {term: torch.stack([part[term] for part in each if term in part]).mean() for term in terms}
         total = torch.stack(list(losses.values())).sum()
@@ -182,36 +173,6 @@ class AnopleTraining:
         self._optimizer.step()
         self.last = {name: round(loss.item(), 4) for name, loss in losses.items()}
         return total.item()
-
-    def _drawn(self, name: str, rng: np.random.Generator, row: int, crops: Sequence[int]) -> tuple[Picture, np.ndarray]:
-        """A good picture of a product, in every second row with a defect painted in one of the crops, and where."""
-        normals = self.products[name].normals
-        picture = normals[int(rng.integers(len(normals)))]
-        if rng.random() < 0.5:  # few of one view are seen often: turned round they are others
-            picture = np.ascontiguousarray(picture[:, ::-1])
-        if row % 2:
-            return picture, np.zeros(picture.shape[:2], bool)
-        within = np.zeros((CROPS, CROPS), bool)
-        within.flat[list(crops) or slice(None)] = True
-        return perturb(picture, rng, roi=within)
-
-    def _shown(self, drawn: Sequence[tuple[Picture, np.ndarray]], crops: Sequence[int]) -> dict[int, Batch]:
-        """The pictures whole, and their crops; each with its truth."""
-        pictures, masks = [picture for picture, _ in drawn], [mask for _, mask in drawn]
-        size, side = self.backbone.spec.image_size, FINE * self.backbone.grid
-        truth = torch.stack([shrunk(mask, side) for mask in masks])
-        shown = {WHOLE: Batch(self.backbone.preprocess(pictures), truth.to(self.device))}
-        if not crops:
-            return shown
-        fine = self.backbone.preprocess(pictures, scale=CROPS)
-        truth = torch.stack([shrunk(mask, CROPS * side) for mask in masks])
-        for crop in crops:
-            row, column = divmod(crop, CROPS)
-            shown[1 + crop] = Batch(
-                fine[:, :, row * size : (row + 1) * size, column * size : (column + 1) * size],
-                truth[:, row * side : (row + 1) * side, column * side : (column + 1) * side].to(self.device),
-            )
-        return shown
 
     def _losses(
         self, scale: int, batch: Batch, texts: Float[Tensor, "batch 2 joint"], generator: torch.Generator
@@ -243,7 +204,7 @@ class AnopleTraining:
         options = asdict(self.options) | {"shape": plain(self.options.shape)}
         del options["save_every"]
         spec = self.backbone.spec
-        pictures = {name: [one.class_name, split_hash(one.normals.ids)] for name, one in self.products.items()}
+        pictures = {name: [one.class_name, split_hash(one.ids)] for name, one in self.products.items()}
         return training_state.digest([options, spec.weights_sha256, spec.image_size, pictures])
 
     def _save(self) -> None:

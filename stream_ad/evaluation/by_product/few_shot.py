@@ -1,12 +1,12 @@
 """AnoPLe beside PatchCore with the very same k pictures, and the ablations of its paper, judged by product.
 
-AnoPLe's weights are trained for each fold on the good pictures of the fold's auxiliary products: once, as in a plant,
-or with each seed anew. States are files, shared by methods and by every number of pictures. Which k pictures are taken
+AnoPLe's weights are trained for each fold on pictures of the fold's auxiliary products, good ones and labelled damage:
+once, as in a plant, or with each seed anew. States are files, shared by methods and by every number of pictures. Which k pictures are taken
 follows from product and seed, and of k = 4 two are those of k = 2.
 
 *Unseen* is the paper's question: what is left where a product has no picture of its own. There the memory holds the k
-pictures of each other product, and the weights were trained without it; the *seen* one has its own k pictures, and
-weights that were trained with it. PatchCore has the same memories.
+pictures of each other product; the *seen* one has its own. Weights are trained without it either way. PatchCore has the
+same memories.
 """
 
 import hashlib
@@ -24,7 +24,8 @@ from stream_ad.backbones.views import Views
 from stream_ad.detectors import shared_weights
 from stream_ad.detectors.anople import Anople, AnopleMemoryOptions
 from stream_ad.detectors.anople_network import Coupling
-from stream_ad.detectors.anople_training import AnopleOptions, AnopleTraining, Auxiliary, plain
+from stream_ad.detectors.anople_pictures import Auxiliary
+from stream_ad.detectors.anople_training import AnopleOptions, AnopleTraining, plain
 from stream_ad.detectors.patchcore import PatchCore, PatchCoreOptions
 from stream_ad.detectors.shared_weights import SharedWeights
 from stream_ad.domain.images import ImageSet, Joined, Subset, split_hash
@@ -37,7 +38,7 @@ from stream_ad.evaluation.by_product.zero_shot import untrained_ensemble
 from stream_ad.evaluation.continual.tables import Table, number
 
 ANOPLE, PATCHCORE = "AnoPLe", "PatchCore"
-SEEN, UNSEEN = "seen", "unseen"
+UNSEEN = "unseen"
 TOLD_EVERY = 10  # steps
 
 #: a decoder's log-odds of a picture, by weights, texts and pixels
@@ -73,7 +74,6 @@ def methods(of: FewShot, *, ablations: bool = False, joint: bool = False) -> lis
     found += [_patchcore(of, f"{PATCHCORE}, k={k}", "the same k pictures, the same memory", k) for k in of.shots]
     k = min(of.shots)
     found += [
-        _anople(of, f"{ANOPLE}, k={k}, {SEEN}", "weights trained with the product too", k, trained=_with),
         _anople(of, f"{ANOPLE}, k={k}, {UNSEEN}", "no picture of the product, others' k", k, normals=_others(of)),
         _patchcore(of, f"{PATCHCORE}, k={k}, {UNSEEN}", "no picture of the product, others' k", k, _others(of)),
     ]
@@ -103,6 +103,7 @@ def changed(options: AnopleOptions) -> dict[str, tuple[str, AnopleOptions]]:
         "one scale": ("whole pictures alone in training, no prefix", replace(shaped(prefixes=False), crops_a_step=0)),
         "no prefix": ("crops in training, without prefixes", shaped(prefixes=False)),
         "no alignment": ("without L_align", replace(options, alignment=0.0)),
+        "painted alone": ("no labelled damage of other products, as the paper", replace(options, real=0.0)),
     }
 
 
@@ -110,8 +111,9 @@ def lost(report: Mapping[str, Any], shots: Sequence[int]) -> Table:
     """What a method loses where a product has no picture of its own, in image AUROC and pixel AUROC."""
     k = min(shots)
     rows = []
-    for name, own in ((ANOPLE, f"{ANOPLE}, k={k}, {SEEN}"), (PATCHCORE, f"{PATCHCORE}, k={k}")):
-        seen, unseen = (report["detectors"][one]["average"] for one in (own, f"{name}, k={k}, {UNSEEN}"))
+    for name in (ANOPLE, PATCHCORE):
+        own = f"{name}, k={k}"
+        seen, unseen = (report["detectors"][one]["average"] for one in (own, f"{own}, {UNSEEN}"))
         cells = [number(one[metric]) for metric in ("image_auroc", "pixel_auroc") for one in (seen, unseen)]
         fallen = [number(_less(seen[metric], unseen[metric])) for metric in ("image_auroc", "pixel_auroc")]
         rows.append([name, *cells[:2], fallen[0], *cells[2:], fallen[1]])
@@ -128,15 +130,7 @@ Normals = Callable[[Fold, int], ImageSet]
 
 
 def _auxiliary(of: FewShot, fold: Fold, seed: int) -> dict[str, Auxiliary]:
-    return {one.id: Auxiliary(one.class_name, one.train) for one in fold.auxiliary}
-
-
-def _with(of: FewShot, fold: Fold, seed: int) -> dict[str, Auxiliary]:
-    """The product and those that are not auxiliary: its own half. Where all others are, all products."""
-    known = {one.id for one in fold.auxiliary}
-    chosen = [one for one in of.products if one.id not in known]
-    chosen = chosen if len(chosen) > 1 else of.products
-    return {one.id: Auxiliary(one.class_name, apart(one.train, fold.test)) for one in chosen}
+    return {one.id: Auxiliary(one.class_name, one.train, one.test) for one in fold.auxiliary}
 
 
 def _joint(k: int) -> Trained:
