@@ -10,7 +10,8 @@ import torch
 
 from stream_ad.backbones.views import Views
 from stream_ad.detectors import shared_weights
-from stream_ad.detectors.anople import Anople, even_distance
+from stream_ad.detectors.anople import Anople
+from stream_ad.detectors.anople_fusion import even_distance
 from stream_ad.detectors.anople_network import FINE, AnopleShape, Coupling
 from stream_ad.detectors.anople_pictures import Auxiliary
 from stream_ad.detectors.anople_training import AnopleOptions, AnopleTraining, disturb

@@ -169,10 +169,11 @@ def anople(
     """Train AnoPLe: scores for products of which one to four good pictures are at hand.
 
     On good training pictures of the products named, with defects painted on them, and on the damage that is marked in
-    their test pictures, where they have some. On the settings' backbone and device. States are saved: after a kill, or Ctrl-C, the same command goes on where it was.
-    Use the weights with `detector.anople.weights`.
+    their test pictures, where they have some. On the settings' backbone and device. States are saved: after a kill, or
+    Ctrl-C, the same command goes on where it was. Use the weights with `detector.anople.weights`.
     """
     from stream_ad.adapters.datasets import find_products
+    from stream_ad.detectors.anople_fusion import AnopleMemoryOptions
     from stream_ad.detectors.anople_pictures import Auxiliary
     from stream_ad.detectors.anople_training import AnopleOptions, AnopleTraining
 
@@ -183,7 +184,9 @@ def anople(
     }
 
     def begin(folder: Path, encoding: ports.Progress) -> tuple[AnopleTraining, Callable[[Path], Path]]:
-        training = AnopleTraining(folder, AnopleOptions(steps=steps, seed=seed), app.backbone, products)
+        memory = AnopleMemoryOptions(**app.settings.detector.options(app.backbone.depth)["patchcore"])
+        options = AnopleOptions(steps=steps, seed=seed, memory=memory)
+        training = AnopleTraining(folder, options, app.backbone, products)
         return training, training.write
 
     _train("anople", output or app.settings.weights_dir, begin)

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from stream_ad.backbones.base import Backbone
-from stream_ad.detectors.anople import Anople, AnopleMemoryOptions
+from stream_ad.detectors.anople import Anople
+from stream_ad.detectors.anople_fusion import AnopleMemoryOptions
 from stream_ad.detectors.base import Detector
 from stream_ad.detectors.by_weights import ByWeights
 from stream_ad.detectors.cmpmb import Cmpmb, CmpmbOptions

@@ -1,8 +1,8 @@
 """AnoPLe beside PatchCore with the very same k pictures, and the ablations of its paper, judged by product.
 
 AnoPLe's weights are trained for each fold on pictures of the fold's auxiliary products, good ones and labelled damage:
-once, as in a plant, or with each seed anew. States are files, shared by methods and by every number of pictures. Which k pictures are taken
-follows from product and seed, and of k = 4 two are those of k = 2.
+once, as in a plant, or with each seed anew. States are files, shared by methods and by every number of pictures. Which
+k pictures are taken follows from product and seed, and of k = 4 two are those of k = 2.
 
 *Unseen* is the paper's question: what is left where a product has no picture of its own. There the memory holds the k
 pictures of each other product; the *seen* one has its own. Weights are trained without it either way. PatchCore has the
@@ -22,7 +22,8 @@ from torch import Tensor
 from stream_ad.backbones.base import Backbone
 from stream_ad.backbones.views import Views
 from stream_ad.detectors import shared_weights
-from stream_ad.detectors.anople import Anople, AnopleMemoryOptions
+from stream_ad.detectors.anople import Anople
+from stream_ad.detectors.anople_fusion import AnopleMemoryOptions
 from stream_ad.detectors.anople_network import Coupling
 from stream_ad.detectors.anople_pictures import Auxiliary
 from stream_ad.detectors.anople_training import AnopleOptions, AnopleTraining, plain
@@ -103,6 +104,7 @@ def changed(options: AnopleOptions) -> dict[str, tuple[str, AnopleOptions]]:
         "one scale": ("whole pictures alone in training, no prefix", replace(shaped(prefixes=False), crops_a_step=0)),
         "no prefix": ("crops in training, without prefixes", shaped(prefixes=False)),
         "no alignment": ("without L_align", replace(options, alignment=0.0)),
+        "plain mean": ("the paper's harmonic mean, its weight not learned", replace(options, fused=0.0)),
         "painted alone": ("no labelled damage of other products, as the paper", replace(options, real=0.0)),
     }
 
