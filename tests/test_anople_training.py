@@ -19,6 +19,7 @@ from stream_ad.detectors.base import uncalibrated
 from stream_ad.detectors.registry import make_detector
 from stream_ad.domain.bank import BankEntry
 from stream_ad.errors import BankError, DataError, NoSharedWeights, WeightsError
+from tests.continual_kit import product
 from tests.models import cached, tiny, untaught, untaught_anople
 from tests.pictures import NUT, Pictures, checks, disc, quiet
 
@@ -136,10 +137,18 @@ def test_weights_are_saved_under_their_hash_with_a_card(tmp_path):
         "AnoPLe",
         "6 good pictures of 2 products: board, washer",
         "Steps: 5",
-        "no real defect was seen",
+        "no real one",
         "tiny",
     ):
         assert told in card
+
+
+def test_the_card_says_how_many_labelled_pictures_were_learned_from(tmp_path):
+    washer = Auxiliary("washer", PRODUCTS["washer"].normals, product("disc", good=2, bad=3).test)
+    training = AnopleTraining(tmp_path, SHORT, tiny(), {**PRODUCTS, "washer": washer})
+    card = (training.write(tmp_path) / "README.md").read_text()
+    assert "6 good pictures of 2 products, and 3 labelled ones of damaged parts: board, washer" in card
+    assert "painted by us, and real ones" in card
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])

@@ -157,6 +157,7 @@ class AnopleTraining:
             "backbone": {"name": spec.backbone, "weights_sha256": spec.weights_sha256},
             "image_size": spec.image_size,
             **shared_weights.learned_from({name: one.ids for name, one in self.products.items()}),
+            "damaged": sum(len(one.damaged) for one in self.products.values()),
             "steps": self.step,
             "options": options,
             "seed": self.options.seed,
@@ -311,10 +312,10 @@ Coupled prompts, scale prefixes and a decoder for a frozen image-text model (`st
 of which one to four good pictures are at hand. They belong to the backbone `{backbone}` (weights {backbone_sha256}) and
 to no other.
 
-- Data: {pictures:,} good pictures of {n} products: {products}. Nothing of a product named here may be judged by these
-  weights as if it had not been seen.
-- Task: defects painted by us, and disturbed features; no real defect was seen. Losses: focal and Dice of the pixels,
-  cross-entropy of the picture, alignment. Last values: {losses}.
+- Data: {good:,} good pictures of {n} products{labelled}: {products}. Nothing of a product named here may be judged by
+  these weights as if it had not been seen.
+- Task: defects painted by us, {real}, and disturbed features. Losses: focal and Dice of the pixels, cross-entropy of
+  the picture, alignment, and those of the harmonic mean with a memory. Last values: {losses}.
 - Steps: {steps:,}. Seed: {seed}.
 - Made on {device} with torch {torch}.
 
@@ -324,10 +325,13 @@ Licence: that of the pictures in "Data" may bind what is made of them.
 
 def card(about: Mapping[str, Any]) -> str:
     """In Markdown."""
+    damaged = about["damaged"] if about["options"]["real"] else 0
     return CARD.format(
+        good=sum(product["pictures"] for product in about["products"].values()) - about["damaged"],
+        labelled=f", and {damaged:,} labelled ones of damaged parts" if damaged else "",
+        real="and real ones" if damaged else "no real one",
         backbone=about["backbone"]["name"],
         backbone_sha256=about["backbone"]["weights_sha256"][:16],
-        pictures=sum(product["pictures"] for product in about["products"].values()),
         n=len(about["products"]),
         products=", ".join(about["products"]),
         losses=", ".join(f"{name} {value:.3f}" for name, value in about["losses"].items()),
