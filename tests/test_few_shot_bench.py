@@ -73,6 +73,10 @@ def test_what_is_asked_wrongly_is_said(run, sets: Path):
     for options, message in (
         (("--k", "1,none"), "--k needs numbers from 1 on"),
         (("--k", "0"), "--k needs numbers from 1 on"),
+        (
+            ("--k", "1,5"),
+            "k = 5 needs 5 good pictures of each product, but 'ring' has 4, 'washer' has 4",
+        ),
         (("--tasks", "ring"), "needed at least two products"),
     ):
         code, _, err = run(*asked, *options)

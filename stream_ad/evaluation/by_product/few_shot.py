@@ -33,6 +33,7 @@ from stream_ad.domain.images import ImageSet, Joined, Subset, split_hash
 from stream_ad.domain.ports import Progress
 from stream_ad.domain.product import Product
 from stream_ad.domain.task import Task, TaskId
+from stream_ad.errors import ConfigError
 from stream_ad.evaluation.by_product.folds import Fold, apart
 from stream_ad.evaluation.by_product.methods import Learned, Method, of_detector
 from stream_ad.evaluation.by_product.zero_shot import untrained_ensemble
@@ -70,7 +71,16 @@ def methods(of: FewShot, *, ablations: bool = False, joint: bool = False) -> lis
 
     `ablations`: the paper's too, at the smallest k; `joint`: the paper's own protocol, one model for all products that
     is trained on their k pictures.
+
+    Raises:
+        ConfigError: a product has fewer good pictures than the largest number asked for.
     """
+    most = max(of.shots)
+    if few := [f"{one.id!r} has {len(one.train)}" for one in of.products if len(one.train) < most]:
+        raise ConfigError(
+            f"k = {most} needs {most} good pictures of each product, but {', '.join(few)}; ask for fewer with --k, or"
+            " leave the product out with --tasks"
+        )
     found = [_anople(of, f"{ANOPLE}, k={k}", "weights of other products, its own k pictures", k) for k in of.shots]
     found += [_patchcore(of, f"{PATCHCORE}, k={k}", "the same k pictures, the same memory", k) for k in of.shots]
     k = min(of.shots)
