@@ -39,7 +39,7 @@ def few_shot(
         int | None, typer.Option("--limit", min=4, metavar="N", help="Judge only so many test pictures of a product.")
     ] = None,
     ablations: Annotated[
-        bool, typer.Option("--ablations", help="The paper's too, and the network without text; 9 trainings a fold.")
+        bool, typer.Option("--ablations", help="The paper's too, and the network without text; 8 trainings a fold.")
     ] = False,
     joint: Annotated[
         bool, typer.Option("--joint", help="The paper's own protocol too: trained on the k pictures of all products.")
@@ -52,7 +52,6 @@ def few_shot(
     labelled damage. A run that was cut off goes on.
     """
     from stream_ad.adapters.datasets import find_products
-    from stream_ad.detectors.anople_fusion import AnopleMemoryOptions
     from stream_ad.detectors.anople_training import AnopleOptions
     from stream_ad.evaluation.by_product import few_shot as bench
     from stream_ad.evaluation.by_product.folds import halves
@@ -64,13 +63,12 @@ def few_shot(
     folds = halves(products, limit)
     app = with_backbone(open_app(config), backbone, image_size)
     state = output.with_suffix(".state")
-    memory = app.settings.detector.options(app.backbone.depth)["patchcore"]
     of = bench.FewShot(
         backbone=app.backbone,
         products=products,
         state=made_by_this_code(state),
-        options=AnopleOptions(steps=steps, memory=AnopleMemoryOptions(**memory)),
-        memory=memory,
+        options=AnopleOptions(steps=steps),
+        memory=app.settings.detector.options(app.backbone.depth)["patchcore"],
         shots=counts,
         retrained=retrain,
     )

@@ -173,7 +173,6 @@ def anople(
     Ctrl-C, the same command goes on where it was. Use the weights with `detector.anople.weights`.
     """
     from stream_ad.adapters.datasets import find_products
-    from stream_ad.detectors.anople_fusion import AnopleMemoryOptions
     from stream_ad.detectors.anople_pictures import Auxiliary
     from stream_ad.detectors.anople_training import AnopleOptions, AnopleTraining
 
@@ -184,9 +183,7 @@ def anople(
     }
 
     def begin(folder: Path, encoding: ports.Progress) -> tuple[AnopleTraining, Callable[[Path], Path]]:
-        memory = AnopleMemoryOptions(**app.settings.detector.options(app.backbone.depth)["patchcore"])
-        options = AnopleOptions(steps=steps, seed=seed, memory=memory)
-        training = AnopleTraining(folder, options, app.backbone, products)
+        training = AnopleTraining(folder, AnopleOptions(steps=steps, seed=seed), app.backbone, products)
         return training, training.write
 
     _train("anople", output or app.settings.weights_dir, begin)

@@ -10,7 +10,7 @@ fill a memory, which takes seconds.
 
 What differs from the paper. The memory holds the frozen backbone's features, which routing and every other detector
 read too, and not those under the prompts: a picture costs the prompted pass more. Both sides of the harmonic mean are
-odds against what is usual of the k pictures, and what the decoder counts is learned.
+odds against what is usual of the k pictures, and the decoder has a margin.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ from torch import Tensor
 
 from stream_ad.backbones.base import Backbone
 from stream_ad.backbones.views import Views
-from stream_ad.detectors.anople_fusion import AnopleMemoryOptions, even_distance, fused, remembered
+from stream_ad.detectors.anople_fusion import AnopleMemoryOptions, even_distance, fused
 from stream_ad.detectors.anople_network import FINE, WHOLE, AnopleNetwork, AnopleShape, Coupling, place_logits, read_out
 from stream_ad.detectors.anople_training import KIND
 from stream_ad.detectors.base import RawPrediction
@@ -74,7 +74,7 @@ class Anople:
     def adapt(
         self, task: Task, normals: ImageSet, *, roi: Mask | None, seed: int, progress: Progress
     ) -> Mapping[str, np.ndarray]:
-        """A memory (`detectors/memory.py`) with the class's `texts` (2, D), `even` and `usual`.
+        """A memory (`detectors/memory.py`) with the class's `texts` (2, D), `even`, `usual` and `margin`.
 
         Raises:
             NoSharedWeights: there are none.
@@ -95,6 +95,7 @@ class Anople:
             "texts": texts.cpu().numpy(),
             "even": np.array(even_distance(memory), np.float32),
             "usual": np.array(float(torch.cat(said).mean()), np.float32),
+            "margin": np.array(self.options.margin, np.float32),
             "top_k": np.array(self.options.top_k),
         }
 
@@ -103,11 +104,9 @@ class Anople:
 
         def of_entry(views: Views, entry: BankEntry) -> list[Tensor]:
             texts = as_tensor(entry.arrays["texts"], views.pixels.device)
-            network, _ = self._network(views.pixels.device)
-            even, usual = (float(entry.arrays[name]) for name in ("even", "usual"))
-            distances = torch.stack(patch_distances(frozen, views, entry))
-            decoded = network.decoded(torch.stack(self.decoded(views, texts)), torch.tensor(usual))
-            return list(fused(remembered(distances, even), decoded))
+            pairs = zip(patch_distances(frozen, views, entry), self.decoded(views, texts), strict=True)
+            units = {name: float(entry.arrays[name]) for name in ("even", "usual", "margin")}
+            return [fused(distance, said, **units) for distance, said in pairs]
 
         grids = by_entry(of_entry, views, entries)
         return score_patches({BRANCH: grids}, entries, self.backbone.spec.image_size)

@@ -5,7 +5,6 @@
     c_0, c_1 .. c_N      `scales`                the prefix of the whole picture, and one of each crop
     D                    `decoder`               patch tokens z to features of places in the joint space
     M_hat                `place_logits`          the share of "abnormal" in D(z) against the two texts
-    (ours)               `fusion`                what the decoder counts beside memory (`anople_fusion`)
 
 The towers may differ in depth (deit-tiny-clip has 12 and 4 blocks): a block is coupled with the one that lies as deep
 in the other tower, and of towers equally deep with its own number.
@@ -31,7 +30,6 @@ from stream_ad.detectors.text import damaged_logit
 
 WHOLE = 0  # the scale of the whole picture: the only one at inference
 CROPS = 2  # along a side: four crops of the picture at twice the size
-MARGIN = 3.0
 FINE = 2  # cells along a patch's side of the decoder's maps
 
 
@@ -119,10 +117,6 @@ class AnopleNetwork(nn.Module):
         self.to_marks = drawn(depth, text_width, width, std=text_width**-0.5)
         self.scales = drawn(1 + CROPS**2, width)
         self.pair = drawn(2, backbone.joint_width, std=1.0)
-        #: logarithm of the temperature, and the margin. It starts where memory is hardly contradicted
-        self.fusion = nn.Parameter(torch.tensor([0.0, MARGIN]))
-        #: gain and level of the fused log-odds, which the loss alone reads: damage is rare, and memory's odds are even
-        self.scale = nn.Parameter(torch.tensor([4.0, -2.0]))
         self.decoder = Decoder([width] * len(self.read), backbone.joint_width, shape.channels)
         for parameter in self.decoder.parameters():
             fan = max(1, parameter[0].numel()) if parameter.ndim > 1 else 1
@@ -151,11 +145,6 @@ class AnopleNetwork(nn.Module):
         context = self.context()
         said = [f"{CONTEXT_PLACE} {state}{name}" for name in class_names for state in ("", "abnormal ")]
         return backbone.encode_text(said, context=context[0], deep=context[1:]).unflatten(0, (-1, 2))
-
-    def decoded(self, said: Float[Tensor, "*grid"], usual: Float[Tensor, "*some"]) -> Float[Tensor, "*grid"]:
-        """The decoder's log-odds as they count beside memory's."""
-        temperature, margin = self.fusion[0].exp(), self.fusion[1]
-        return (said - usual) / temperature + margin
 
     def seen(
         self, backbone: Backbone, pixels: Float[Tensor, "batch 3 size size"], prompts: Float[Tensor, "l 2 n width"]

@@ -57,8 +57,6 @@ class Drawn(NamedTuple):
     picture: Picture
     #: where it is damaged
     mask: Bool[np.ndarray, "height width"]
-    #: left is right
-    turned: bool = False
 
 
 def drawn(product: Auxiliary, rng: np.random.Generator, *, damaged: bool, real: float, crops: Sequence[int]) -> Drawn:
@@ -77,13 +75,8 @@ def drawn(product: Auxiliary, rng: np.random.Generator, *, damaged: bool, real: 
             within.flat[list(crops) or slice(None)] = True
             shown = Drawn(*perturb(picture, rng, roi=within))
     if rng.random() < 0.5:
-        shown = Drawn(turned(shown.picture), turned(shown.mask), turned=True)
+        shown = Drawn(np.ascontiguousarray(shown.picture[:, ::-1]), np.ascontiguousarray(shown.mask[:, ::-1]))
     return shown
-
-
-def turned(picture: np.ndarray) -> np.ndarray:
-    """Left is right."""
-    return np.ascontiguousarray(picture[:, ::-1])
 
 
 def _labelled(product: Auxiliary, rng: np.random.Generator) -> Drawn | None:

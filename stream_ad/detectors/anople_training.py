@@ -1,14 +1,11 @@
 """How AnoPLe's shared weights are trained: on pictures of *auxiliary* products.
 
-    L = L_pixel (Dice + focal) + L_img (cross-entropy against the two texts) + L_align (1 - <z_0, s>) + L_fused
+    L = L_pixel (Dice + focal) + L_img (cross-entropy against the two texts) + L_align (1 - <z_0, s>)
 
 In each step half of the pictures are damaged (pixel space, `anople_pictures`), and the features of the others are also
 shown disturbed in a region (latent space). Every picture is seen as a whole and as a crop, each under its own scale
 prefix. A step depends on the seed and its number alone: a run that is taken up goes on to the same bits (one device,
 equal threads).
-
-L_fused is ours: L_pixel and a picture's cross-entropy of the harmonic mean with a memory of a few pictures of the
-product, as it will be used. The decoder learns what memory gets wrong, and how much it counts (`anople_fusion`).
 
 paper: the k images of all products at once. In the pipeline the weights are trained once, before a product is known,
 and its k images only fill the memory; training on the k images themselves is `bench few-shot`'s.
@@ -17,10 +14,10 @@ painted in it.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,14 +28,11 @@ from torch import Tensor
 from stream_ad.backbones.base import Backbone
 from stream_ad.backbones.registry import device_name
 from stream_ad.detectors import shared_weights, training_state
-from stream_ad.detectors.anople_fusion import AnopleMemoryOptions, Memories, fused
 from stream_ad.detectors.anople_network import (
     CROPS,
     FINE,
-    WHOLE,
     AnopleNetwork,
     AnopleShape,
-    Seen,
     alignment_loss,
     evidence,
     place_logits,
@@ -51,7 +45,6 @@ from stream_ad.functional.losses import dice_loss, focal_loss
 
 KIND = "anople"
 METHOD = "AnoPLe"
-FUSION = ("fusion", "scale")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,25 +65,11 @@ class AnopleOptions:
     noise: float = 1.0
     #: weight of the pixel losses on disturbed features. At 1 painted defects were found after 60 steps, at 0 after 20
     latent: float = 0.1
-    #: weight of L_fused; 0: the paper's plain harmonic mean
-    fused: float = 1.0
-    #: of memory in L_fused; those of the detector later
-    memory: AnopleMemoryOptions = field(default_factory=AnopleMemoryOptions)
-    #: of temperature, margin and the two numbers that only the loss reads
-    fusion_rate: float = 3e-2
     #: share of the damaged pictures that are labelled ones, of products that have some. paper: 0
     real: float = 0.5
     seed: int = 0
     #: steps between two saved states
     save_every: int = 50
-
-
-class Said(NamedTuple):
-    """What the network says of pictures at one scale."""
-
-    seen: Seen
-    places: Float[Tensor, "batch places joint"]
-    logits: Float[Tensor, "batch places"]
 
 
 class AnopleTraining:
@@ -113,16 +92,9 @@ class AnopleTraining:
         self.step = 0
         #: parts of the last step's loss
         self.last: dict[str, float] = {}
-        if not options.fused:
-            self.network.fusion.data.zero_()
-        named = list(self.network.named_parameters())
-        groups = [
-            [parameter for name, parameter in named if name.partition(".")[0] == "decoder"],
-            [parameter for name, parameter in named if name.partition(".")[0] not in ("decoder", *FUSION)],
-            [parameter for name, parameter in named if name in FUSION],
-        ]
-        self._optimizer = torch.optim.Adam([{"params": group} for group in groups])
-        self._memories = Memories(backbone, self.products, options.memory, options.seed)
+        decoder = list(self.network.decoder.parameters())
+        others = [parameter for name, parameter in self.network.named_parameters() if not name.startswith("decoder.")]
+        self._optimizer = torch.optim.Adam([{"params": decoder}, {"params": others}])
         self._parts = {"network": self.network, "optimizer": self._optimizer}
         self._path = folder / f"{KIND}-{self._run()[:16]}.training"
         self.step, self.last = training_state.restore(self._path, self._parts, self.device)
@@ -188,17 +160,12 @@ class AnopleTraining:
         texts = self.network.texts(self.backbone, known)[[known.index(name) for name in classes]]
         generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
         scales = shown(self.backbone, pictures, crops)
-        said = {scale: self._said(scale, batch, texts) for scale, batch in scales.items()}
-        each = [self._losses(said[scale], batch, texts, generator) for scale, batch in scales.items()]
-        if options.fused:
-            remembered = self._memories.remembered(names, pictures, rng)
-            each.append({"fused": options.fused * self._of_fused(remembered, said[WHOLE], scales[WHOLE], names)})
+        each = [self._losses(scale, batch, texts, generator) for scale, batch in scales.items()]
         terms = list(dict.fromkeys(term for part in each for term in part))
         losses = {term: torch.stack([part[term] for part in each if term in part]).mean() for term in terms}
         total = torch.stack(list(losses.values())).sum()
         falling = 0.5 * (1 + math.cos(math.pi * self.step / self.steps))
-        rates = options.rate, options.prompt_rate, options.fusion_rate
-        for group, rate in zip(self._optimizer.param_groups, rates, strict=True):
+        for group, rate in zip(self._optimizer.param_groups, (options.rate, options.prompt_rate), strict=True):
             group["lr"] = falling * rate
         self._optimizer.zero_grad(set_to_none=True)
         total.backward()
@@ -206,23 +173,20 @@ class AnopleTraining:
         self.last = {name: round(loss.item(), 4) for name, loss in losses.items()}
         return total.item()
 
-    def _said(self, scale: int, batch: Batch, texts: Float[Tensor, "batch 2 joint"]) -> Said:
+    def _losses(
+        self, scale: int, batch: Batch, texts: Float[Tensor, "batch 2 joint"], generator: torch.Generator
+    ) -> dict[str, Tensor]:
         network = self.network
         seen = network.seen(self.backbone, batch.pixels, network.prompts(self.backbone, scale))
         places = network.decoder(seen.patches)
-        return Said(seen, places, place_logits(places, texts))
-
-    def _losses(
-        self, said: Said, batch: Batch, texts: Float[Tensor, "batch 2 joint"], generator: torch.Generator
-    ) -> dict[str, Tensor]:
-        seen, places, logits = said
+        logits = place_logits(places, texts)
         damaged = batch.truth.any(-1).any(-1)
         image = damaged_logit(seen.whole[:, None], texts)[:, 0]
         losses = _of_pixels(logits, batch.truth)
         losses["image"] = F.binary_cross_entropy_with_logits(image, damaged.to(image))
         if self.options.latent and not damaged.all():
             disturbed, where = disturb(seen.patches[~damaged], self.options.noise, generator)
-            found = place_logits(self.network.decoder(disturbed), texts[~damaged])
+            found = place_logits(network.decoder(disturbed), texts[~damaged])
             losses["latent"] = self.options.latent * torch.stack(list(_of_pixels(found, where).values())).sum()
         if self.options.alignment:
             # paper: of all pictures, and s learns too. A good one holds no evidence; and the decoder's shortest way to
@@ -231,30 +195,6 @@ class AnopleTraining:
             aligned = alignment_loss(seen.whole[damaged], aggregated) if damaged.any() else logits.new_zeros(())
             losses["align"] = self.options.alignment * aligned
         return losses
-
-    def _of_fused(
-        self, remembered: Float[Tensor, "batch fine fine"], said: Said, batch: Batch, names: Sequence[str]
-    ) -> Float[Tensor, ""]:
-        grid = self.backbone.grid
-        patches = F.max_pool2d(said.logits.unflatten(1, (FINE * grid, FINE * grid)), FINE)
-        truth = F.max_pool2d(batch.truth.float(), FINE)
-        usual = torch.stack([self._usual(patches, truth == 0, [other == name for other in names]) for name in names])
-        log_odds = fused(remembered, self.network.decoded(patches, usual.detach()[:, None, None]))
-        if truth.shape != log_odds.shape:
-            truth = F.interpolate(truth[:, None], log_odds.shape[1:])[:, 0]
-        gain, level = self.network.scale
-        logits = gain * log_odds + level
-        picture = logits.flatten(1).topk(self.options.memory.top_k).values.mean(1)
-        of_picture = F.binary_cross_entropy_with_logits(picture, truth.flatten(1).amax(1))
-        return of_picture + focal_loss(logits, truth) + dice_loss(torch.sigmoid(logits), truth)
-
-    @staticmethod
-    def _usual(
-        patches: Float[Tensor, "batch grid grid"], good: Bool[Tensor, "batch grid grid"], alike: Sequence[bool]
-    ) -> Float[Tensor, ""]:
-        """As `Anople` has it: the mean of good places of the product; here of those that are shown."""
-        own, known = patches[list(alike)], good[list(alike)]
-        return own[known].mean() if known.any() else own.mean()
 
     # --- states ---------------------------------------------------------------------------------
 
@@ -315,7 +255,7 @@ to no other.
 - Data: {good:,} good pictures of {n} products{labelled}: {products}. Nothing of a product named here may be judged by
   these weights as if it had not been seen.
 - Task: defects painted by us, {real}, and disturbed features. Losses: focal and Dice of the pixels, cross-entropy of
-  the picture, alignment, and those of the harmonic mean with a memory. Last values: {losses}.
+  the picture, alignment. Last values: {losses}.
 - Steps: {steps:,}. Seed: {seed}.
 - Made on {device} with torch {torch}.
 

@@ -97,6 +97,7 @@ def methods(of: FewShot, *, ablations: bool = False, joint: bool = False) -> lis
     if ablations:
         for name, (about, options) in changed(of.options).items():
             found.append(_anople(replace(of, options=options), f"{name}, k={k}", about, k))
+        found.append(_anople(of, f"no margin, k={k}", "the paper's plain harmonic mean", k, margin=0.0))
     return found
 
 
@@ -114,7 +115,6 @@ def changed(options: AnopleOptions) -> dict[str, tuple[str, AnopleOptions]]:
         "one scale": ("whole pictures alone in training, no prefix", replace(shaped(prefixes=False), crops_a_step=0)),
         "no prefix": ("crops in training, without prefixes", shaped(prefixes=False)),
         "no alignment": ("without L_align", replace(options, alignment=0.0)),
-        "plain mean": ("the paper's harmonic mean, its weight not learned", replace(options, fused=0.0)),
         "painted alone": ("no labelled damage of other products, as the paper", replace(options, real=0.0)),
     }
 
@@ -186,20 +186,29 @@ def _patchcore(of: FewShot, name: str, about: str, k: int, normals: Normals | No
 
 
 def _anople(
-    of: FewShot, name: str, about: str, k: int, *, normals: Normals | None = None, trained: Trained = _auxiliary
+    of: FewShot,
+    name: str,
+    about: str,
+    k: int,
+    *,
+    normals: Normals | None = None,
+    trained: Trained = _auxiliary,
+    margin: float = AnopleMemoryOptions().margin,
 ) -> Method:
+    memory = {**of.memory, "margin": margin}
+
     def learn(fold: Fold, seed: int, progress: Progress) -> Learned:
         options = replace(of.options, seed=seed) if of.retrained else of.options
         training = AnopleTraining(of.state / "training", options, of.backbone, trained(of, fold, seed))
         told = f"training {name} for {fold.name}"
         training.run(told=lambda step, _: progress(told, step, training.steps) if step % TOLD_EVERY == 0 else None)
         weights = shared_weights.load(training.write(of.state / "weights"))
-        detector = Remembering(of.backbone, weights, AnopleMemoryOptions(**of.memory), of.said)
+        detector = Remembering(of.backbone, weights, AnopleMemoryOptions(**memory), of.said)
         adapted = of_detector(name, about, {}, detector, of.backbone, normals=normals or _own(k))
         said = {"weights": weights.sha256, "losses": training.last}
         return Learned(adapted.learn(fold, seed, progress).score, lambda: said)
 
-    given = asdict(of.options) | {"shape": plain(of.options.shape), "k": k, "memory": dict(of.memory), "pictures": name}
+    given = asdict(of.options) | {"shape": plain(of.options.shape), "k": k, "memory": memory, "pictures": name}
     given |= {"retrained": of.retrained, "products": _pictures(of)}
     given = {key: value for key, value in given.items() if key != "save_every"}
     return Method(name=name, about=about, options=given, backbone=of.backbone, learn=learn)
