@@ -215,7 +215,7 @@ class Stream(Section):
 
 class Discovery(Section):
     enabled: bool = True
-    min_images: Annotated[int, Field(ge=10)] = 25
+    min_images: Annotated[int, Field(ge=6)] = 25
     approve: Literal["by hand", "by itself"] = "by hand"
     by_itself_images: Annotated[int, Field(ge=10)] = 50
     per_proposal: Annotated[int, Field(ge=10)] = 300

@@ -168,6 +168,14 @@ def test_looking_again_proposes_nothing_twice_and_lets_proposals_grow(plant: Pla
     assert plant.open == [40]
 
 
+def test_a_plant_may_ask_for_small_groups(plant: Plant) -> None:
+    plant.see(0, 8)
+    plant.discovery().run()
+    assert plant.open == []
+    plant.discovery(min_images=6).run()
+    assert plant.open == [8]
+
+
 def test_an_open_proposal_takes_no_more_pictures_than_it_may(plant: Plant) -> None:
     plant.see(0, 30)
     plant.discovery(per_proposal=25).run()
