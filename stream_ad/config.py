@@ -91,7 +91,7 @@ class Trained(Section):
 
 
 class PromptMad(Trained):
-    refinements: Natural = 4
+    refinements: Natural = 0
 
 
 class Detector(Section):
