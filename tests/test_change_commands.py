@@ -11,6 +11,8 @@ from PIL import Image
 
 from tests.test_cli import Ran, paint, place, ready, run  # noqa: F401
 
+ADD_MORE = ("tasks", "add-images", "disc", "--images", "more")
+
 
 def marked(picture: Path, target: Path) -> Path:
     """A good part with a mark that no good part had so far."""
@@ -68,15 +70,18 @@ def test_from_a_false_alarm_to_a_patched_bank(run, ready, monkeypatch):
 def test_changes_of_what_is_learned_are_queued_for_tasks_that_the_bank_has(run, ready):
     paint(ready / "disc", "disc", 12)
     paint(ready / "more", "disc", 10, seed=3)
-    for command in (("retire", "disc"), ("add-images", "disc", "--images", "more"), ("patch", "disc")):
+    for command in (("retire", "disc"), ADD_MORE[1:], ("patch", "disc")):
         assert "no task is called 'disc'" in run("tasks", *command).err
     assert run("add-task", "disc", "--images", "disc", "--wait").code == 0
-    queued(run("tasks", "add-images", "disc", "--images", "more"))
+    assert "'mpa' needs shared weights" in run(*ADD_MORE, "--detector", "mpa").err
+    assert "'--detector'" in run(*ADD_MORE, "--detector", "patchcoer").err
+    queued(run(*ADD_MORE, "--detector", "cmpmb"))
     second = run("tasks", "retire", "disc")
     assert second.code == 2
     assert "task 'disc' has an open job already" in second.err
     assert run("worker", "--drain").code == 0
     assert "learned again from" in run("jobs", "show", 2).out
+    assert "cmpmb/" in run("score", "more/000.png").out
     assert "nothing was changed" in run("tasks", "squeeze", "--rows", 100_000, "--wait").out
     assert run("tasks", "retire", "disc", "--wait").code == 0
     assert "retired" in run("tasks").out

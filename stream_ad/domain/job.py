@@ -58,6 +58,11 @@ def learns_all(payload: Mapping[str, Any]) -> dict[str, Any]:
     return {**own, "detector": payload[THEN]} if THEN in payload else own
 
 
+def learned_by(payload: Mapping[str, Any], detector: str | None) -> dict[str, Any]:
+    """The payload of the same job by another detector; None: by the one that it has."""
+    return {**payload, "detector": detector} if detector else dict(payload)
+
+
 def learned_of(count: int, few: int) -> int:
     """How many of so many pictures are learned: `few`, if the others are enough for a threshold, else all."""
     return few if few and count - few >= MIN_IMAGES else count
