@@ -503,6 +503,18 @@ class App:
         known = self.database.tasks.get(task)
         return self.check_folders(known, images=images, heldout=heldout, roi=roi, detector=had.get("detector"))
 
+    def same_pictures(self, task: TaskId, *, detector: str | None = None) -> "Checked":
+        """The payload of a job that learns a task of the active bank anew from all folders that it has, by the detector
+        that it has or by the one that is named.
+
+        Raises:
+            UnknownTask, DataError, NoSharedWeights: as `more_pictures`.
+        """
+        self.require_in_bank(task)
+        payload = learned_by(learns_all(learning_job(task, self.database.jobs, self.database.banks).payload), detector)
+        self.require_weights(payload.get("detector"))
+        return self.task_images.check_again(self.database.tasks.get(task), payload)
+
     def retention(self) -> "Retention":
         """What deletes old pictures, overlays, results and dead letters, as `retention` says."""
         from stream_ad.adapters.database import Transactions

@@ -1,4 +1,4 @@
-"""`stream-ad tasks add-images | patch | retire | squeeze`: changes of what is learned. Each queues a job."""
+"""`stream-ad tasks add-images | relearn | patch | retire | squeeze`: changes of what is learned. Each queues a job."""
 
 from pathlib import Path
 from typing import Annotated
@@ -22,6 +22,9 @@ TaskName = Annotated[str, typer.Argument(metavar="TASK", help="Name of the produ
 WaitOption = Annotated[
     bool, typer.Option("--wait", help="Wait until it is done, with a progress bar; does it here if no worker runs.")
 ]
+DetectorOption = Annotated[
+    DetectorName | None, typer.Option("--detector", help="How it is learned from now on. Default: as it was.")
+]
 
 
 def add_images(
@@ -40,10 +43,7 @@ def add_images(
     instead: Annotated[
         bool, typer.Option("--instead", help="Learn from these alone, and no longer from those so far.")
     ] = False,
-    detector: Annotated[
-        DetectorName | None,
-        typer.Option("--detector", help="How it is learned from now on. Default: as it was."),
-    ] = None,
+    detector: DetectorOption = None,
     wait: WaitOption = False,
     config: ConfigOption = None,
 ) -> None:
@@ -56,6 +56,20 @@ def add_images(
     prepared = app.other_pictures if instead else app.more_pictures
     chosen = detector.value if detector else None
     checked = prepared(TaskId(task), images=images, heldout=heldout, detector=chosen)
+    job = app.database.tasks.queue(TaskId(task), JobKind.READAPT, checked.payload, app.clock.now())
+    _told(app, job, f"task {task!r}: {checked.summary}", wait)
+
+
+def relearn(
+    task: TaskName, detector: DetectorOption = None, wait: WaitOption = False, config: ConfigOption = None
+) -> None:
+    """Learn a known product again from the pictures that it has: by another detector, or with new shared weights.
+
+    All folders that it was learned from must be where they were. Exit code with --wait: 0 published, 1 rejected or
+    failed.
+    """
+    app = open_app(config)
+    checked = app.same_pictures(TaskId(task), detector=detector.value if detector else None)
     job = app.database.tasks.queue(TaskId(task), JobKind.READAPT, checked.payload, app.clock.now())
     _told(app, job, f"task {task!r}: {checked.summary}", wait)
 
