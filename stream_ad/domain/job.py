@@ -34,11 +34,6 @@ class JobKind(StrEnum):
     SQUEEZE = "squeeze"  # shrink memories until the bank fits a budget of rows
     EVALUATE = "evaluate"  # measure the active bank again; nothing is published
 
-    @property
-    def for_all(self) -> bool:
-        """Whether it is about every task, so that it names none."""
-        return self in (JobKind.SQUEEZE, JobKind.EVALUATE)
-
 
 #: of a payload: learn only so many of the pictures, with a detector that few suffice for; and the name of the one that
 #: learns all of them afterwards, in a job of its own
