@@ -87,7 +87,7 @@ def _remarks(parameter: Any) -> str:
     if choices := [choice for choice in _choices(parameter) if choice not in parameter.help]:
         remarks.append(f"One of {', '.join(choices)}.")
     default = getattr(parameter.default, "value", parameter.default)
-    if isinstance(default, str | Path) and str(default):
+    if isinstance(default, str | Path | int | float) and not isinstance(default, bool) and str(default):
         remarks.append(f"Default: {default}.")
     if parameter.required and parameter.param_type_name == "option":
         remarks.append("Required.")

@@ -87,10 +87,10 @@ class Workbench:
         return evaluate(self.model, sets, _unseen)
 
 
-def open_workbench(*, backbone: str = "auto", config: str | Path | None = None) -> Workbench:
-    """An empty bank on a backbone: for experiments that leave nothing behind."""
+def open_workbench(*, backbone: str | None = None, config: str | Path | None = None) -> Workbench:
+    """An empty bank on a backbone, None: the one that settings name; for experiments that leave nothing behind."""
     settings = load_settings(None if config is None else Path(config))
-    chosen = settings.backbone.model_copy(update={"id": backbone})
+    chosen = settings.backbone.model_copy(update={} if backbone is None else {"id": backbone})
     return Workbench(App(settings.model_copy(update={"backbone": chosen})), MemoryBank(0))
 
 

@@ -21,7 +21,7 @@ from stream_ad.domain.bank import BankEntry, MemoryBank
 from stream_ad.domain.duty import DutyRun
 from stream_ad.domain.evaluation import TaskEvaluation
 from stream_ad.domain.images import HeldoutSet, ImageSet, Mask
-from stream_ad.domain.job import FEW, Job, first_few, learns_all
+from stream_ad.domain.job import FEW, Job, first_few, learned_by, learns_all
 from stream_ad.domain.ports import Progress, Sink, Source
 from stream_ad.domain.task import Task, TaskId
 from stream_ad.errors import DataError, NoSharedWeights
@@ -203,9 +203,15 @@ class App:
         if chosen in shared and shared[chosen] is None:
             raise NoSharedWeights(chosen)
 
-    def check_more(self, payload: Mapping[str, Any], *, images: Path, heldout: Path | None) -> "Checked":
-        """As `task_images.check_more`, for a task whose job can be done. Raises: NoSharedWeights: it cannot."""
-        payload = learns_all(payload)
+    def check_more(
+        self, payload: Mapping[str, Any], *, images: Path, heldout: Path | None, detector: str | None = None
+    ) -> "Checked":
+        """As `task_images.check_more`, for a task whose job can be done; by another `detector`, if one is named.
+
+        Raises:
+            NoSharedWeights: it cannot.
+        """
+        payload = learned_by(learns_all(payload), detector)
         self.require_weights(payload.get("detector"))
         return self.task_images.check_more(payload, images=images, heldout=heldout)
 
@@ -443,9 +449,10 @@ class App:
             for sink in sinks:
                 sink.close()
 
-    def discovery(self) -> "Discovery":
-        """What makes products of pictures that no known product explains."""
-        check, check_more = discovery_parts.checks(self.database, self.check_new, self.check_more)
+    def discovery(self, detector: str | None = None) -> "Discovery":
+        """What makes products of pictures that no known product explains; `detector` learns what is approved, None: the
+        one that settings name, or that a known product has."""
+        check, check_more = discovery_parts.checks(self.database, self.check_new, self.check_more, detector)
         return discovery_parts.discovery(
             self.settings, self.database, self.clock, self.decoding, check=check, check_more=check_more
         )
@@ -466,29 +473,47 @@ class App:
                 f" add-task {task} --images DIR`"
             )
 
-    def more_pictures(self, task: TaskId, *, images: Path, heldout: Path | None) -> "Checked":
-        """The payload of a job that learns a task of the active bank again with these folders added.
+    def more_pictures(
+        self, task: TaskId, *, images: Path, heldout: Path | None, detector: str | None = None
+    ) -> "Checked":
+        """The payload of a job that learns a task of the active bank again with these folders added, by the detector
+        that it has or by the one that is named.
 
         Raises:
             UnknownTask: there is no such task.
             DataError: the bank has no such task, or the folders are not fit.
+            NoSharedWeights: the detector needs some, and settings name none.
         """
         self.require_in_bank(task)
         payload = learning_job(task, self.database.jobs, self.database.banks).payload
-        return self.check_more(payload, images=images, heldout=heldout)
+        return self.check_more(payload, images=images, heldout=heldout, detector=detector)
 
-    def other_pictures(self, task: TaskId, *, images: Path, heldout: Path | None) -> "Checked":
-        """The payload of a job that learns a task of the active bank anew from these folders alone, by the detector and
-        in the region that it has.
+    def other_pictures(
+        self, task: TaskId, *, images: Path, heldout: Path | None, detector: str | None = None
+    ) -> "Checked":
+        """The payload of a job that learns a task of the active bank anew from these folders alone, in the region that
+        it has, by the detector that it has or by the one that is named.
 
         Raises:
-            UnknownTask, DataError: as `more_pictures`.
+            UnknownTask, DataError, NoSharedWeights: as `more_pictures`.
         """
         self.require_in_bank(task)
-        had = learns_all(learning_job(task, self.database.jobs, self.database.banks).payload)
+        had = learned_by(learns_all(learning_job(task, self.database.jobs, self.database.banks).payload), detector)
         roi = Path(had["roi"]) if had.get("roi") else None
         known = self.database.tasks.get(task)
         return self.check_folders(known, images=images, heldout=heldout, roi=roi, detector=had.get("detector"))
+
+    def same_pictures(self, task: TaskId, *, detector: str | None = None) -> "Checked":
+        """The payload of a job that learns a task of the active bank anew from all folders that it has, by the detector
+        that it has or by the one that is named.
+
+        Raises:
+            UnknownTask, DataError, NoSharedWeights: as `more_pictures`.
+        """
+        self.require_in_bank(task)
+        payload = learned_by(learns_all(learning_job(task, self.database.jobs, self.database.banks).payload), detector)
+        self.require_weights(payload.get("detector"))
+        return self.task_images.check_again(self.database.tasks.get(task), payload)
 
     def retention(self) -> "Retention":
         """What deletes old pictures, overlays, results and dead letters, as `retention` says."""

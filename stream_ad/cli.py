@@ -76,7 +76,13 @@ for decide in (proposals.proposals, proposals.approve, proposals.reject):
     tasks.tasks.command()(decide)
 cli.command(rich_help_panel=TEACH)(proposals.discover)
 cli.add_typer(tasks.tasks, name="tasks", rich_help_panel=TEACH)
-for change in (task_changes.add_images, task_changes.patch, task_changes.retire, task_changes.squeeze):
+for change in (
+    task_changes.add_images,
+    task_changes.relearn,
+    task_changes.patch,
+    task_changes.retire,
+    task_changes.squeeze,
+):
     tasks.tasks.command()(change)
 cli.add_typer(feedback, name="feedback", rich_help_panel=TEACH)
 jobs.command()(gate.override)

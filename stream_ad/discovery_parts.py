@@ -84,18 +84,19 @@ def checks(
     database: "Database",
     check_new: Callable[..., Any],
     more: Callable[..., Any],
+    detector: str | None,
 ) -> "tuple[Check, CheckMore]":
-    """What makes payloads of folders: for a new task, and for a known one."""
+    """What makes payloads of folders: for a new task, and for a known one; by this detector, if one is named."""
 
     def check(task: Task, folder: str) -> Mapping[str, Any]:
-        return check_new(task, images=Path(folder), heldout=None, roi=None, detector=None).payload
+        return check_new(task, images=Path(folder), heldout=None, roi=None, detector=detector).payload
 
     def check_more(task: TaskId, folder: str, heldout: Path | None) -> Mapping[str, Any]:
         from stream_ad.services.heldout import learning_job
 
         database.tasks.get(task)
         payload = learning_job(task, database.jobs, database.banks).payload
-        return more(payload, images=Path(folder), heldout=heldout).payload
+        return more(payload, images=Path(folder), heldout=heldout, detector=detector).payload
 
     return check, check_more
 

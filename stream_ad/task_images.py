@@ -14,6 +14,7 @@ from stream_ad.adapters.masks import read_roi
 from stream_ad.domain.evaluation import Half
 from stream_ad.domain.images import MIN_IMAGES, ImageSet, Joined, JoinedHeldout, LabelledSubset, Mask, Picture, Subset
 from stream_ad.domain.task import Task
+from stream_ad.domain.wording import counted
 from stream_ad.errors import DataError, OverlappingSplits, TooFewImages
 from stream_ad.evaluation.splits import (
     LabelledSet,
@@ -164,6 +165,24 @@ class TaskImageReader:
         elif apart := round(self._share * len(files)):
             summary += f", about {apart} of them kept apart to judge by"
         return Checked({**payload, MORE: [*payload.get(MORE, ()), more]}, summary)
+
+    def check_again(self, task: Task, payload: Mapping[str, Any]) -> Checked:
+        """Whether a known task can be learned again from the folders that it has; the payload stays as it is.
+
+        Raises:
+            DataError: one of them is gone or empty.
+        """
+        try:
+            opened = [self._open_named(task, part) for part in (payload, *payload.get(MORE, ()))]
+            if payload.get("roi"):
+                read_roi(Path(payload["roi"]))
+        except DataError as error:
+            raise DataError(
+                f"task {task.id!r} cannot be learned again from what it was learned from: {error}. Bring it back, or"
+                f" give other pictures: `stream-ad tasks add-images {task.id} --instead --images DIR`"
+            ) from error
+        count = sum(len(one.normals) for one in opened)
+        return Checked(dict(payload), f"{counted(count, 'picture')} in {counted(len(opened), 'folder')}")
 
     def _open(self, images: Path, heldout: Path | None) -> _Opened:
         options = {**self._decoding, "cache_mb": self._cache_mb}

@@ -42,6 +42,13 @@ def test_learn_score_evaluate_and_plot_in_five_lines(tmp_path, monkeypatch):
     assert bench.score([checks(0)], product="nut")[0].verdict is not Verdict.OK
 
 
+def test_the_backbone_is_that_of_the_settings_unless_one_is_named(tmp_path):
+    (tmp_path / "config.yaml").write_text("backbone: {id: tiny, image_size: 96}\n")
+    assert stream_ad.open_workbench(config=tmp_path / "config.yaml").app.backbone.spec.backbone == "tiny"
+    named = stream_ad.open_workbench(backbone="small", config=tmp_path / "config.yaml")
+    assert (named.app.settings.backbone.id, named.app.settings.backbone.image_size) == ("small", 96)
+
+
 def test_a_missing_picture_is_said(tmp_path):
     with pytest.raises(NoImages, match="does not exist"):
         stream_ad.read_picture(tmp_path / "none.png")

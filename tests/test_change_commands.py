@@ -11,6 +11,8 @@ from PIL import Image
 
 from tests.test_cli import Ran, paint, place, ready, run  # noqa: F401
 
+ADD_MORE = ("tasks", "add-images", "disc", "--images", "more")
+
 
 def marked(picture: Path, target: Path) -> Path:
     """A good part with a mark that no good part had so far."""
@@ -68,21 +70,48 @@ def test_from_a_false_alarm_to_a_patched_bank(run, ready, monkeypatch):
 def test_changes_of_what_is_learned_are_queued_for_tasks_that_the_bank_has(run, ready):
     paint(ready / "disc", "disc", 12)
     paint(ready / "more", "disc", 10, seed=3)
-    for command in (("retire", "disc"), ("add-images", "disc", "--images", "more"), ("patch", "disc")):
+    for command in (("retire", "disc"), ("relearn", "disc"), ADD_MORE[1:], ("patch", "disc")):
         assert "no task is called 'disc'" in run("tasks", *command).err
     assert run("add-task", "disc", "--images", "disc", "--wait").code == 0
-    queued(run("tasks", "add-images", "disc", "--images", "more"))
+    assert "'mpa' needs shared weights" in run(*ADD_MORE, "--detector", "mpa").err
+    assert "'--detector'" in run(*ADD_MORE, "--detector", "patchcoer").err
+    queued(run(*ADD_MORE, "--detector", "cmpmb"))
     second = run("tasks", "retire", "disc")
     assert second.code == 2
     assert "task 'disc' has an open job already" in second.err
     assert run("worker", "--drain").code == 0
     assert "learned again from" in run("jobs", "show", 2).out
+    assert "cmpmb/" in run("score", "more/000.png").out
     assert "nothing was changed" in run("tasks", "squeeze", "--rows", 100_000, "--wait").out
     assert run("tasks", "retire", "disc", "--wait").code == 0
     assert "retired" in run("tasks").out
-    gone = run("tasks", "retire", "disc")
+    for command in ("retire", "relearn"):
+        gone = run("tasks", command, "disc")
+        assert gone.code == 2
+        assert "add-task disc" in gone.err
+
+
+def test_a_product_comes_over_to_another_detector_with_the_pictures_that_it_has(run, ready):
+    paint(ready / "disc", "disc", 12)
+    paint(ready / "more", "disc", 10, seed=3)
+    assert run("add-task", "disc", "--images", "disc", "--wait").code == 0
+    assert run(*ADD_MORE, "--wait").code == 0
+    assert "'mpa' needs shared weights" in run("tasks", "relearn", "disc", "--detector", "mpa").err
+    (ready / "more").rename(ready / "elsewhere")
+    gone = run("tasks", "relearn", "disc")
     assert gone.code == 2
-    assert "add-task disc" in gone.err
+    assert "more does not exist" in gone.err
+    assert "add-images disc --instead" in gone.err
+    (ready / "elsewhere").rename(ready / "more")
+    asked = run("tasks", "relearn", "disc", "--detector", "cmpmb")
+    queued(asked)
+    assert "22 pictures in 2 folders" in asked.out
+    assert "task 'disc' has an open job already" in run("tasks", "relearn", "disc").err
+    assert run("worker", "--drain").code == 0
+    given = [[line for line in run("jobs", "show", job).out.splitlines() if "given" in line] for job in (2, 3)]
+    assert [line.replace("patchcore", "cmpmb").split() for line in given[0]] == [line.split() for line in given[1]]
+    assert any("cmpmb" in line for line in given[1])
+    assert "cmpmb/" in run("score", "more/000.png").out
 
 
 def test_feedback_that_was_a_mistake_is_withdrawn(run, ready):

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -454,7 +455,24 @@ def test_scoring_with_an_empty_bank_says_what_to_do(run, ready):
     paint(ready / "disc", "disc", 1)
     refused = run("score", "disc")
     assert refused.code == 2
-    assert "add a product first" in refused.err
+    assert "add a product first: `stream-ad add-task`, or" in refused.err
+    assert "discovery.zero_shot: true" in refused.err
+
+
+def test_before_any_product_is_taught_words_score_it(run, ready, monkeypatch):
+    monkeypatch.setenv("STREAM_AD_DISCOVERY__ZERO_SHOT", "true")
+    paint(ready / "disc", "disc", 1)
+    told = run("score", "disc", "--overlay-dir", "overlays")
+    assert told.code == 1, told.err
+    header, line = told.out.splitlines()
+    assert re.split(r"\s{2,}", header)[3] == "detector"
+    place, verdict, task, detector, score, threshold, p_value, *_ = re.split(r"\s{2,}", line)
+    assert (place, verdict, task, detector) == ("disc/000.png", "unknown product", "-", "zero-shot/2")
+    assert np.isfinite(float(score))
+    assert (threshold, p_value) == ("-", "-")
+    [row] = map(json.loads, run("score", "disc", "--json").out.splitlines())
+    assert (row["detector"], row["threshold"], row["p_value"]) == ("zero-shot/2", None, None)
+    assert row["score"] == pytest.approx(float(score), rel=1e-3)
 
 
 def test_from_a_folder_of_pictures_to_verdicts(place):
@@ -480,6 +498,7 @@ def test_from_a_folder_of_pictures_to_verdicts(place):
     assert unread.code == 2
     assert "unreadable" in unread.out
     assert unread.out.count("NG") >= 2
+    assert unread.out.count("patchcore/") == 5
 
 
 def test_up_learns_and_scores_and_stops_cleanly(place):

@@ -480,6 +480,17 @@ def test_a_product_needs_good_and_defective_test_pictures(tmp_path):
         find_products(tmp_path)
 
 
+def test_a_product_that_is_only_learned_needs_good_pictures_alone(tmp_path):
+    paint(tmp_path / "bolt" / "train" / "good" / "000.png")
+    paint(tmp_path / "nut" / "train" / "good" / "000.png")
+    paint(tmp_path / "nut" / "test" / "good" / "000.png")
+    bolt, nut = find_products(tmp_path, to_judge=False)
+    assert [(len(one.train), len(one.test)) for one in (bolt, nut)] == [(1, 0), (1, 1)]
+    (tmp_path / "nut" / "train").rename(tmp_path / "nut" / "trains")
+    with pytest.raises(DataError, match=r"needed pictures in .*train.good, found test, trains; .*do it again"):
+        find_products(tmp_path, to_judge=False)
+
+
 def test_what_cannot_be_read_is_no_stack_trace(tmp_path):
     with pytest.raises(DataError, match=r"cannot read .*: File name too long; check the path and its permissions"):
         find_products(tmp_path / ("a" * 300))

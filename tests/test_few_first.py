@@ -207,6 +207,8 @@ def test_who_replaces_a_products_pictures_keeps_its_detector_and_its_region(tmp_
         others = save(tmp_path / "others", [disc(seed) for seed in range(20, 30)])
         payload = app.other_pictures(NUT.id, images=others, heldout=None).payload
         assert payload == {"images": str(others), "heldout": None, "roi": str(roi), "detector": "cmpmb"}
+        named = app.other_pictures(NUT.id, images=others, heldout=None, detector="zero-shot").payload
+        assert named == {**payload, "detector": "zero-shot"}
 
 
 def test_figures_stay_comparable_whoever_learns_first_and_whatever_new_weights_there_are(tmp_path: Path):

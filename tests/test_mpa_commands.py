@@ -100,6 +100,10 @@ def test_what_was_proposed_is_not_copied_for_a_detector_without_weights(run, tmp
         assert not app.settings.task_pictures_dir.exists()
         with pytest.raises(NoSharedWeights):
             app.check_more({"detector": "mpa"}, images=tmp_path, heldout=None)
+        with pytest.raises(NoSharedWeights, match="train promptmad"):
+            app.check_more({"detector": "mpa"}, images=tmp_path, heldout=None, detector="promptmad")
+        assert "'promptmad' needs" in run("tasks", "approve", "1", "--name", "washer", "--detector", "promptmad")[2]
+        assert "'--detector'" in run("tasks", "approve", "1", "--name", "washer", "--detector", "mpma")[2]
 
 
 def test_a_sequence_is_scored_by_the_weights_that_settings_name(tmp_path: Path) -> None:

@@ -71,6 +71,18 @@ def test_weights_are_trained_listed_and_named_in_the_settings(run, sets: Path, t
     assert code == 0, err
 
 
+def test_good_pictures_alone_are_enough_to_train_on(run, tmp_path: Path):
+    for n in range(6):
+        save(tmp_path / "good" / "ring" / "train/good" / f"{n}.png", disc(n))
+    code, _, err = run("train", "promptmad", "--data", "good", "--steps", "1")
+    assert code == 0, err
+    code, _, err = run("train", "anople", "--painted", "--data", "good", "--steps", "1")
+    assert code == 0, err
+    code, _, err = run("train", "anople", "--data", "good", "--steps", "1")
+    assert code == 2
+    assert "needed pictures in good/ring/test, found train" in err
+
+
 def test_a_product_cannot_be_taught_by_weights_that_are_not_there(run, sets: Path):
     code, _, err = run("add-task", "washer", "--images", sets / "washer/train/good", "--detector", "promptmad")
     assert code == 2

@@ -17,6 +17,7 @@ from stream_ad.commands.common import (
     table,
     who_says,
 )
+from stream_ad.commands.tasks import DetectorName
 from stream_ad.domain.proposal import Proposal, ProposalKind, ProposalState
 from stream_ad.domain.task import Task, TaskId
 from stream_ad.domain.wording import counted
@@ -104,6 +105,13 @@ def approve(
         Path | None,
         typer.Option("--heldout", metavar="DIR", help="With --images: other pictures, to judge the result."),
     ] = None,
+    detector: Annotated[
+        DetectorName | None,
+        typer.Option(
+            "--detector",
+            help="How it is learned. Default: detector.name of the settings; of a known task, the one that it has.",
+        ),
+    ] = None,
     who: WhoOption = None,
     reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Kept beside the decision.")] = "",
     config: ConfigOption = None,
@@ -116,25 +124,30 @@ def approve(
     who = who_says(who)
     app = open_app(config)
     proposal = app.database.proposals.get(proposal_id)
+    chosen = detector.value if detector else None
+    discovery = app.discovery(chosen)
     if proposal.kind is ProposalKind.READAPT:
         if images is None or name or into:
             raise ConfigError(
                 f"proposal {proposal_id} is to adapt task {proposal.task!r} again; it needs --images with new pictures"
                 " of good parts, and neither --name nor --into"
             )
-        job = app.discovery().approve_readapt(proposal, images, heldout, who=who, remark=reason)
+        job = discovery.approve_readapt(proposal, images, heldout, who=who, remark=reason)
     elif images is not None or heldout is not None:
         raise ConfigError(f"proposal {proposal_id} has its own pictures; leave --images and --heldout away")
     elif (name is None) == (into is None):
         raise ConfigError("needed either --name for a new product or --into for a known task; give one of the two")
     elif into is not None:
         if class_name or product_id or camera or false_alarm_rate is not None:
-            raise ConfigError("--into leaves the known task as it is; leave the other options away")
+            raise ConfigError(
+                "--into leaves the known task as it is; leave --class-name, --product-id, --camera and"
+                " --false-alarm-rate away"
+            )
         app.require_in_bank(TaskId(into))  # before any picture is copied for it
-        job = app.discovery().approve_into(proposal_id, TaskId(into), who=who, remark=reason)
+        job = discovery.approve_into(proposal_id, TaskId(into), who=who, remark=reason)
     else:
         assert name is not None
-        app.require_weights()  # before any picture is copied for it
+        app.require_weights(chosen)  # before any picture is copied for it
         default = app.settings.calibration.false_alarm_rate
         task = Task(
             id=TaskId(name),
@@ -143,7 +156,7 @@ def approve(
             cameras=tuple(camera or ()),
             false_alarm_rate=default if false_alarm_rate is None else false_alarm_rate,
         )
-        job = app.discovery().approve(proposal_id, task, who=who, remark=reason)
+        job = discovery.approve(proposal_id, task, who=who, remark=reason)
     out().print(
         f"proposal {proposal_id} is task {escape(str(job.task))!r}; job {job.id} is queued, a worker learns it:"
         " `stream-ad worker` (if none runs)"

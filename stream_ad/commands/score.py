@@ -33,14 +33,18 @@ def score(
     """Score pictures against the active bank.
 
     p-value: the share of good parts that score at least as high. Of an unknown product the task is only the nearest
-    one, and score and p-value are by that. Exit code: 0 all OK, 1 some NG or unknown, 2 a
-    picture could not be read or something is wrong with the set-up.
+    one, and score and p-value are by that; with discovery.zero_shot the score is that detector's, which needs no
+    product in the bank and gives no p-value. Exit code: 0 all OK, 1 some NG or unknown, 2 a picture could not be read
+    or something is wrong with the set-up.
     """
     app = open_app(config)
     files = picture_files(paths)
     bank = app.database.banks.load()
-    if not len(bank):
-        raise BankError("the active bank is empty, so nothing can be scored; add a product first: `stream-ad add-task`")
+    if not len(bank) and not app.settings.discovery.zero_shot:
+        raise BankError(
+            "the active bank is empty, so nothing can be scored; add a product first: `stream-ad add-task`, or have"
+            " pictures of no known product scored without any: discovery.zero_shot: true"
+        )
     scorer = app.scorer(bank)
     rows: list[dict[str, Any]] = []
     for batch in batches(app, files):
@@ -145,12 +149,13 @@ def show(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
             typer.echo(json.dumps(row, ensure_ascii=False, allow_nan=False))
         return
     lines = [
-        (row["file"], coloured("unreadable", "red"), None, None, None, None, row["error"])
+        (row["file"], coloured("unreadable", "red"), None, None, None, None, None, row["error"])
         if "error" in row
         else (
             row["file"],
             coloured(row["verdict"], COLOURS.get(row["verdict"])),
             f"nearest: {row['task']}" if _only_nearest(row) else row["task"],
+            row["detector"],
             row["score"],
             row["threshold"],
             row["p_value"],
@@ -158,4 +163,5 @@ def show(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
         )
         for row in rows
     ]
-    out().print(table("picture", "verdict", "task", "score", "NG above", "p-value", "remark", rows=lines))
+    columns = ("picture", "verdict", "task", "detector", "score", "NG above", "p-value", "remark")
+    out().print(table(*columns, rows=lines))

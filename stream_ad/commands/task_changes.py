@@ -1,4 +1,4 @@
-"""`stream-ad tasks add-images | patch | retire | squeeze`: changes of what is learned. Each queues a job."""
+"""`stream-ad tasks add-images | relearn | patch | retire | squeeze`: changes of what is learned. Each queues a job."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +8,7 @@ from rich.markup import escape
 
 from stream_ad.app import App
 from stream_ad.commands.common import SOMETHING_WRONG, ConfigOption, open_app, out, said_of_end
-from stream_ad.commands.tasks import wait_for
+from stream_ad.commands.tasks import DetectorName, wait_for
 from stream_ad.domain.feedback import FeedbackKind, FeedbackState
 from stream_ad.domain.job import Job, JobKind, JobState
 from stream_ad.domain.task import TaskId
@@ -21,6 +21,9 @@ MANY = 500  # false alarms of one patch
 TaskName = Annotated[str, typer.Argument(metavar="TASK", help="Name of the product line.")]
 WaitOption = Annotated[
     bool, typer.Option("--wait", help="Wait until it is done, with a progress bar; does it here if no worker runs.")
+]
+DetectorOption = Annotated[
+    DetectorName | None, typer.Option("--detector", help="How it is learned from now on. Default: as it was.")
 ]
 
 
@@ -40,6 +43,7 @@ def add_images(
     instead: Annotated[
         bool, typer.Option("--instead", help="Learn from these alone, and no longer from those so far.")
     ] = False,
+    detector: DetectorOption = None,
     wait: WaitOption = False,
     config: ConfigOption = None,
 ) -> None:
@@ -49,10 +53,23 @@ def add_images(
     left out. Exit code with --wait: 0 published, 1 rejected or failed.
     """
     app = open_app(config)
-    if instead:
-        checked = app.other_pictures(TaskId(task), images=images, heldout=heldout)
-    else:
-        checked = app.more_pictures(TaskId(task), images=images, heldout=heldout)
+    prepared = app.other_pictures if instead else app.more_pictures
+    chosen = detector.value if detector else None
+    checked = prepared(TaskId(task), images=images, heldout=heldout, detector=chosen)
+    job = app.database.tasks.queue(TaskId(task), JobKind.READAPT, checked.payload, app.clock.now())
+    _told(app, job, f"task {task!r}: {checked.summary}", wait)
+
+
+def relearn(
+    task: TaskName, detector: DetectorOption = None, wait: WaitOption = False, config: ConfigOption = None
+) -> None:
+    """Learn a known product again from the pictures that it has: by another detector, or with new shared weights.
+
+    All folders that it was learned from must be where they were. Exit code with --wait: 0 published, 1 rejected or
+    failed.
+    """
+    app = open_app(config)
+    checked = app.same_pictures(TaskId(task), detector=detector.value if detector else None)
     job = app.database.tasks.queue(TaskId(task), JobKind.READAPT, checked.payload, app.clock.now())
     _told(app, job, f"task {task!r}: {checked.summary}", wait)
 

@@ -179,7 +179,7 @@ def anople(
     app = open_app(config)
     products = {
         one.id: Auxiliary(one.class_name, one.train, None if painted else one.test)
-        for one in find_products(data, named(tasks, "--tasks"))
+        for one in find_products(data, named(tasks, "--tasks"), to_judge=not painted)
     }
 
     def begin(folder: Path, encoding: ports.Progress) -> tuple[AnopleTraining, Callable[[Path], Path]]:
@@ -210,7 +210,7 @@ def promptmad(
     from stream_ad.detectors.training_run import TrainingRun
 
     app = open_app(config)
-    products = find_products(data, named(tasks, "--tasks"))
+    products = find_products(data, named(tasks, "--tasks"), to_judge=False)
     options = PromptMadOptions(steps=steps, seed=seed)
     options = replace(options, memory=within(options.memory, app.backbone.depth))
 

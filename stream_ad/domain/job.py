@@ -34,11 +34,6 @@ class JobKind(StrEnum):
     SQUEEZE = "squeeze"  # shrink memories until the bank fits a budget of rows
     EVALUATE = "evaluate"  # measure the active bank again; nothing is published
 
-    @property
-    def for_all(self) -> bool:
-        """Whether it is about every task, so that it names none."""
-        return self in (JobKind.SQUEEZE, JobKind.EVALUATE)
-
 
 #: of a payload: learn only so many of the pictures, with a detector that few suffice for; and the name of the one that
 #: learns all of them afterwards, in a job of its own
@@ -56,6 +51,11 @@ def learns_all(payload: Mapping[str, Any]) -> dict[str, Any]:
     """The payload of a job that learns all pictures: this one, or that of the job that follows it."""
     own = {name: value for name, value in payload.items() if name not in (FEW, THEN, AFTER)}
     return {**own, "detector": payload[THEN]} if THEN in payload else own
+
+
+def learned_by(payload: Mapping[str, Any], detector: str | None) -> dict[str, Any]:
+    """The payload of the same job by another detector; None: by the one that it has."""
+    return {**payload, "detector": detector} if detector else dict(payload)
 
 
 def learned_of(count: int, few: int) -> int:

@@ -1,7 +1,5 @@
 """The held-out pictures of every task, by which banks are judged: found again, and kept apart from what is learned."""
 
-from collections.abc import Callable
-
 from stream_ad.domain.bank import BankEntry
 from stream_ad.domain.evaluation import Half
 from stream_ad.domain.images import ImageSet, split_hash
@@ -47,21 +45,9 @@ def learning_job(task: TaskId, jobs: JobRepository, banks: BankRepository, versi
     while at:
         lineage.add(at)
         at = parents.get(at)
-    return _newest(task, jobs, lambda job: job.bank_version in lineage)
-
-
-def published_job(task: TaskId, jobs: JobRepository) -> Job:
-    """The newest job that learned this task for a bank; its payload names the task's pictures.
-
-    Raises:
-        DataError: there is none.
-    """
-    return _newest(task, jobs, lambda job: True)
-
-
-def _newest(task: TaskId, jobs: JobRepository, chosen: Callable[[Job], bool]) -> Job:
     for job in jobs.all():  # newest first
-        if job.task == task and job.kind in LEARNS and job.state is JobState.PUBLISHED and chosen(job):
+        learned = job.kind in LEARNS and job.state is JobState.PUBLISHED
+        if job.task == task and learned and job.bank_version in lineage:
             return job
     raise DataError(f"the bank has task {task!r}, but no published job says where its held-out pictures are")
 

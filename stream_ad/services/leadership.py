@@ -16,7 +16,7 @@ from datetime import timedelta
 
 from stream_ad.domain.duty import Lease, LeaseRepository
 from stream_ad.domain.ports import Clock
-from stream_ad.errors import LeadershipLost, Unavailable
+from stream_ad.errors import LeadershipLost
 
 log = logging.getLogger(__name__)
 
@@ -116,12 +116,3 @@ class Leadership:
         if taken is not None:
             self._good_until = asked_at + STOPS_AFTER * self._lease_s
         return taken is not None
-
-
-def try_to_lead(leadership: Leadership) -> bool:
-    """`seek` where the database may be away: then whether the lease is still good."""
-    try:
-        return leadership.seek()
-    except Unavailable as error:
-        log.warning("the lease could not be prolonged: %s", error)
-        return leadership.leads

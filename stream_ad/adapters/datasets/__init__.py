@@ -21,7 +21,7 @@ from stream_ad.adapters.datasets import (
     real_iad,
     visa,
 )
-from stream_ad.adapters.datasets.files import Reader, contents, subfolders
+from stream_ad.adapters.datasets.files import Reader, contents, no_pictures, subfolders
 from stream_ad.adapters.heldout import HeldoutFolder
 from stream_ad.adapters.image_folders import ImageFiles, PictureCache, require_folder
 from stream_ad.domain.product import Product
@@ -44,6 +44,7 @@ def find_products(
     names: Sequence[str] | None = None,
     *,
     to_learn: bool = True,
+    to_judge: bool = True,
     max_pixels: int = 50_000_000,
     cache_mb: float = 512.0,
 ) -> list[Product]:
@@ -53,6 +54,7 @@ def find_products(
     plain: "btad_01", "dagm_class3"); where two sets have the same, each gets its set's folder before it. Of sets whose
     splits hold defective training pictures only the good ones are learnt. All products share one cache of pictures.
     Without `to_learn` sets that only judge come too: their `train` is empty, and perhaps no test picture is good.
+    Without `to_judge` products that only teach come too: their `test` has good pictures alone, or none.
 
     Raises:
         DataError: no data set is there, part of one is missing, or `names` has a product that is not there; says what
@@ -64,24 +66,26 @@ def find_products(
             looked_for = "; ".join(reader.LOOKED_FOR for reader in READERS)
             raise DataError(f"needed a data set in {root}: {looked_for}. Found {contents(root)}")
         cache = PictureCache(max_pixels=max_pixels, cache_mb=cache_mb)
-        return [_open(place, cache, to_learn) for place in _chosen(places, names, root)]
+        return [_open(place, cache, to_learn=to_learn, to_judge=to_judge) for place in _chosen(places, names, root)]
     except OSError as error:
         raise DataError(
             f"cannot read {error.filename or root}: {error.strerror}; check the path and its permissions"
         ) from error
 
 
-def _open(place: _Place, cache: PictureCache, to_learn: bool) -> Product:
+def _open(place: _Place, cache: PictureCache, *, to_learn: bool, to_judge: bool) -> Product:
     files = place.reader.read(place.folder, place.category)
     good = sum(file.kind == "good" for file in files.test)
     defective = len(files.test) - good
-    if to_learn and not (files.train and good and defective):
+    if to_judge and not files.test:
+        raise no_pictures(place.folder / "test", place.folder)
+    if to_learn and not (files.train and (not to_judge or (good and defective))):
         raise DataError(
             f"product {place.id!r} in {place.folder}: needed good pictures to learn and good and defective ones to"
             f" test, found {len(files.train)}, {good} and {defective}; add the others, or name products without it"
             " (`stream-ad bench zero-shot` needs damaged ones alone)"
         )
-    if not defective:
+    if to_judge and not defective:
         raise DataError(
             f"product {place.id!r} in {place.folder}: needed defective pictures to test, found {good} good ones alone;"
             " add some, or name products without it"

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from stream_ad.adapters.datasets.published import Category, Counts
 from stream_ad.adapters.heldout import HeldoutFile
+from stream_ad.adapters.image_folders import find_pictures
 from stream_ad.errors import DataError
 
 ARCHIVES = (".zip", ".tar", ".xz", ".gz", ".tgz", ".7z", ".rar")
@@ -70,6 +71,16 @@ def contents(folder: Path) -> str:
     if packed:
         return f"{packed[0]}, which is still packed: unpack it here"
     return ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
+
+
+def has_pictures(folder: Path) -> bool:
+    return folder.is_dir() and bool(find_pictures(folder))
+
+
+def no_pictures(place: Path, folder: Path) -> DataError:
+    """The error for a part of a product's folder without pictures; says what is there instead."""
+    found = contents(place if place.is_dir() else folder)
+    return DataError(f"needed pictures in {place}, found {found}; {AGAIN}")
 
 
 def require_all(wanted: Collection[Path], present: Collection[Path], what: str) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from stream_ad.adapters.datasets import published
-from stream_ad.adapters.datasets.files import AGAIN, ProductFiles, contents, mask_note, without_masks
+from stream_ad.adapters.datasets.files import ProductFiles, has_pictures, mask_note, no_pictures, without_masks
 from stream_ad.adapters.datasets.nouns import noun
 from stream_ad.adapters.heldout import HeldoutFile, heldout_files
 from stream_ad.adapters.image_folders import find_pictures
@@ -64,17 +64,17 @@ def read(folder: Path, category: str) -> ProductFiles:
 def read_split(folder: Path, good: str) -> tuple[list[Path], list[HeldoutFile]]:
     """Training and test files of a category whose good parts are in folders called `good`.
 
+    There may be none to test.
+
     Raises:
-        DataError: one of the two is missing or empty, or masks do not have the names of their pictures.
+        DataError: there is none to learn, or masks do not have the names of their pictures.
     """
     train = folder / "train" / good
     if (train / "xyz").is_dir():
         raise DataError(f"{folder}: MVTec 3D-AD (rgb beside xyz) is not read; give a set of plain pictures")
-    for place in (train, folder / "test"):
-        if not place.is_dir() or not find_pictures(place):
-            found = contents(place if place.is_dir() else folder)
-            raise DataError(f"needed pictures in {place}, found {found}; {AGAIN}")
-    return find_pictures(train), heldout_files(folder)
+    if not has_pictures(train):
+        raise no_pictures(train, folder)
+    return find_pictures(train), heldout_files(folder) if has_pictures(folder / "test") else []
 
 
 def _known(name: str, kinds: set[str]) -> tuple[str | None, str]:
