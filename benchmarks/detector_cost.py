@@ -139,7 +139,7 @@ def to_markdown(report: dict[str, Any]) -> str:
             cells += [f"{1 / statistics.median(own[batch]):.1f}", f"{statistics.median(b / o for b, o in pairs):.2f}"]
         lines[-1] += f"\n| {way} | {' | '.join(cells)} |"
     if report["left_out"]:
-        lines.append(f"Left out, because no shared weights were given or others were asked for: {', '.join(report['left_out'])}.")
+        lines.append(f"Left out, without shared weights or not asked for: {', '.join(report['left_out'])}.")
     lines.append("As printed, *another backbone, another machine*:")
     lines.append("| | pictures/s | |\n|---|---|---|")
     lines[-1] += "".join(f"\n| {name} | {rate} | {where} |" for name, rate, where in PUBLISHED)
