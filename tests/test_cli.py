@@ -384,6 +384,7 @@ def test_going_back_to_a_version_and_forward(run, two_banks):
     shown = run("bank", "show")
     assert shown.out.startswith("bank 1, 1 task,")
     assert "tile" not in shown.out
+    assert "shared weights" not in shown.out
     assert "tile" in run("bank", "show", 2).out
     assert run("bank", "use", 2).out == "bank 2 is in use (before: 1)\n"
 

@@ -125,6 +125,11 @@ def folder_of(kind: str, sha256: str, parent: Path) -> Path:
     return parent / f"{kind}-{sha256[:DIGITS]}"
 
 
+def kind_of(detector: str) -> str:
+    """The kind of the weights that an entry of this detector ("mpa/1") may name."""
+    return detector.partition("/")[0]
+
+
 def save(kind: str, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any], card: str, parent: Path) -> Path:
     """The folder that was written in `parent`; equal weights give an equal name, and nothing is written twice.
 
