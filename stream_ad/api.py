@@ -80,10 +80,22 @@ class Workbench:
         return read_picture(file, grey_bits=self.app.settings.backbone.grey_bits)
 
     def evaluate(self, heldout: Mapping[str, str | Path]) -> Mapping[TaskId, TaskEvaluation]:
-        """Every named task on its held-out folder, through the router."""
+        """Every named task on its held-out folder, through the router.
+
+        Raises:
+            UnknownTask: the bank does not have it.
+            OverlappingSplits: the shared weights of its entry were trained on some of the pictures.
+        """
+        from stream_ad.detectors.by_weights import ByWeights
+        from stream_ad.detectors.registry import detector_of
         from stream_ad.evaluation.protocol import evaluate
 
         sets = {TaskId(task): read_heldout(Path(folder), **self.app.decoding) for task, folder in heldout.items()}
+        for task, images in sets.items():
+            entry = self.bank.entry(task)
+            detector = detector_of(entry.detector, self.app.detectors)
+            if isinstance(detector, ByWeights):
+                detector.require_unseen(task, images.ids, entry.shared_weights)
         return evaluate(self.model, sets, _unseen)
 
 

@@ -16,7 +16,7 @@ from stream_ad.services.scheduling import Duty, Scheduler, Still
 if TYPE_CHECKING:
     from stream_ad.adapters.schedules import Timetable
     from stream_ad.adapters.storage import Database
-    from stream_ad.domain.stored import Stored
+    from stream_ad.domain.stored import Stored, Wrong
     from stream_ad.services.drift import DriftWatch
     from stream_ad.services.retention import Retention
 
@@ -106,16 +106,41 @@ def stored(settings: Settings, database: "Database") -> "list[Stored]":
     """Everything that is stored by its hash."""
     from stream_ad.adapters.database import Transactions
     from stream_ad.adapters.decode import decode
-    from stream_ad.adapters.stored_files import StoredBanks, StoredEntries, StoredFeedback, StoredUnknown
+    from stream_ad.adapters.stored_files import (
+        StoredBanks,
+        StoredEntries,
+        StoredFeedback,
+        StoredSharedWeights,
+        StoredUnknown,
+    )
 
     transactions = Transactions(database.engine)
     decoded = partial(decode, max_pixels=settings.stream.max_pixels, grey_bits=settings.backbone.grey_bits)
     return [
         StoredBanks(transactions),
         StoredEntries(transactions, database.entries.path),
+        StoredSharedWeights(transactions, database.entries.made_with, partial(damage_of_weights, settings)),
         StoredFeedback(transactions, settings.feedback_dir),
         StoredUnknown(transactions, settings.unknown_dir, decoded),
     ]
+
+
+def damage_of_weights(settings: Settings, detector: str, sha256: str) -> "Wrong | None":
+    """What is wrong with the shared weights of this hash, which entries of the detector name; None: nothing."""
+    from stream_ad.detectors.shared_weights import folder_for, kind_of, load
+    from stream_ad.domain.stored import Wrong
+    from stream_ad.errors import WeightsError
+
+    kind = kind_of(detector)
+    folder = folder_for(kind, sha256, settings.detector.shared.get(kind), settings.weights_dir)
+    advice = "restore it from a backup, or learn its tasks again"
+    if not folder.is_dir():
+        return Wrong(str(folder), f"the folder is gone; {advice}", missing=True)
+    try:
+        came = load(folder).sha256
+    except WeightsError as error:
+        return Wrong(str(folder), str(error), missing=False)
+    return None if came == sha256 else Wrong(str(folder), f"its weights have the hash {came}; {advice}", missing=False)
 
 
 def drift_watch(settings: Settings, database: "Database", clock: Clock) -> "DriftWatch":

@@ -146,12 +146,15 @@ def evaluation(
     )
 
 
-def publish(database: Database, name: str = "nut", seed: int = 0, at: datetime = NOON) -> int:
-    """Queue, claim and publish one task; the version."""
+def publish(
+    database: Database, name: str = "nut", seed: int = 0, at: datetime = NOON, shared: str | None = None
+) -> int:
+    """Queue, claim and publish one task; the version. `shared`: of MPA, by weights of this hash."""
+    made = replace(entry(name, seed), **({"detector": "mpa/1", "shared_weights": shared} if shared else {}))
     queue(database, name, at)
     job = claim(database, at=at)
     parent, version = database.banks.active_version(), database.banks.next_version()
-    bank = database.banks.load().with_entry(database.entries.put(entry(name, seed)), version)
+    bank = database.banks.load().with_entry(database.entries.put(made), version)
     database.banks.publish(
         bank,
         parent=parent,

@@ -1,6 +1,7 @@
 """Weights that are trained again leave what was published before as it was."""
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from stream_ad.adapters.image_folders import ImageFolder
+from stream_ad.api import Workbench, open_workbench
 from stream_ad.backbones.views import Views
 from stream_ad.detectors import shared_weights
 from stream_ad.detectors.base import Detector, uncalibrated
@@ -15,12 +18,15 @@ from stream_ad.detectors.by_weights import ByWeights
 from stream_ad.detectors.registry import make_detector
 from stream_ad.domain.bank import BankEntry, MemoryBank
 from stream_ad.domain.job import JobKind, JobState
-from stream_ad.errors import BankError, OverlappingSplits, WeightsError
+from stream_ad.errors import BankError, NoSharedWeights, OverlappingSplits, WeightsError
+from stream_ad.evaluation.continual.run import Bench
 from stream_ad.inspection import BankModel
+from tests.continual_kit import Counted, bench, product
 from tests.models import cached, untaught
 from tests.pictures import NUT, TILE, Pictures, disc, quiet
 from tests.plant import CONFIG, open_plant, save, teach
 
+SMALL = "backbone: {image_size: 96}\ncalibration: {folds: 2}\n"
 SEEN = [disc(seed) for seed in range(4)]
 
 
@@ -108,6 +114,63 @@ def test_pictures_that_weights_were_trained_on_judge_nothing(two):
     trained.require_unseen(NUT.id, ["ef" * 32])
     with pytest.raises(OverlappingSplits, match="1 of the held-out pictures of task 'nut' are among those"):
         trained.require_unseen(NUT.id, [ids[1], "ef" * 32])
+
+
+def taught_on(ids: Sequence[str], folder: Path) -> Path:
+    """A folder of weights that say that they learned these pictures."""
+    known = untaught()
+    about = {**known.about, **shared_weights.learned_from({"ring": ids})}
+    return shared_weights.save("mpa", known.arrays, about, "", folder)
+
+
+def test_a_sequence_is_not_judged_by_pictures_that_weights_were_trained_on(tmp_path):
+    """It is said before any method learns; weights of other pictures judge."""
+
+    def run(learned: Sequence[str]) -> tuple[Bench, Counted]:
+        counted = Counted()
+        made = bench(tmp_path / "state", ["patchcore", "mpa"], products=products, learn=counted)
+        given = {"weights": taught_on(learned, tmp_path)}
+        methods = [replace(one, options=given) if one.detector == "mpa" else one for one in made.plan.variants]
+        return replace(made, plan=replace(made.plan, variants=methods)), counted
+
+    products = [product(name) for name in ("disc", "checks")]
+    leaked, counted = run([products[1].test.ids[0], "ab" * 32])
+    with pytest.raises(OverlappingSplits, match="1 of the held-out pictures of task 'checks' are among those"):
+        leaked.run()
+    assert counted.count == 0
+    clean, counted = run(["ab" * 32])
+    clean.run()
+    assert counted.count == 4
+
+
+def test_a_sequence_of_a_method_without_weights_ends_before_a_picture_is_read(tmp_path):
+    told: list[str] = []
+    made = bench(tmp_path, ["patchcore", "mpa"])
+    kit = replace(made.kit, progress=lambda stage, done, total: told.append(stage))
+    with pytest.raises(NoSharedWeights, match="stream-ad train mpa"):
+        replace(made, kit=kit).run()
+    assert not told
+
+
+def test_python_refuses_figures_on_pictures_that_an_entrys_weights_learned(two, tmp_path):
+    """By the weights that the entry names, whatever is in use by now."""
+    held = save(tmp_path / "held" / "good", [disc(seed) for seed in range(100, 103)])
+    save(tmp_path / "held" / "defect", [disc(103, scratched=True)])
+    images = save(tmp_path / "nut", [disc(seed) for seed in range(12)])
+    leaked = taught_on([ImageFolder(held).ids[0]], two[0].parent)
+
+    def workbench(weights: Path) -> Workbench:
+        (tmp_path / "config.yaml").write_text(f"{SMALL}detector: {{mpa: {{weights: {weights}}}}}\n")
+        return open_workbench(backbone="tiny", config=tmp_path / "config.yaml")
+
+    taught = workbench(leaked)
+    taught.adapt("nut", images, detector="mpa")
+    for one in (taught, Workbench(workbench(two[1]).app, taught.bank)):
+        with pytest.raises(OverlappingSplits, match="1 of the held-out pictures of task 'nut' are among those"):
+            one.evaluate({"nut": tmp_path / "held"})
+    clean = workbench(two[1])
+    clean.adapt("nut", images, detector="mpa")
+    assert clean.evaluate({"nut": tmp_path / "held"})
 
 
 def test_new_weights_come_into_a_plant_by_a_job_of_each_product(two, tmp_path):

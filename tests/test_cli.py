@@ -385,6 +385,7 @@ def test_going_back_to_a_version_and_forward(run, two_banks):
     shown = run("bank", "show")
     assert shown.out.startswith("bank 1, 1 task,")
     assert "tile" not in shown.out
+    assert "shared weights" not in shown.out
     assert "tile" in run("bank", "show", 2).out
     assert run("bank", "use", 2).out == "bank 2 is in use (before: 1)\n"
 
@@ -431,6 +432,30 @@ def test_the_forgetting_report_comes_in_every_format(run, two_banks, format):
         assert said.out.splitlines()[0].startswith("Did anything get worse? ")
         assert said.out.splitlines()[1] == "written to out/report"
         assert (two_banks / "out" / "report").stat().st_size > 100
+
+
+WRITING = [
+    ("report", "forgetting", "--format", "md"),
+    ("report", "job", "1", "--format", "html"),
+    *(("bench", name, "--data", "sets") for name in ("continual", "robustness", "zero-shot", "few-shot")),
+    ("bench", "reconstruction", "--data", "sets"),
+    ("bench", "throughput"),
+]
+
+
+@pytest.mark.parametrize("command", WRITING, ids=" ".join)
+def test_an_output_that_cannot_be_written_is_said_before_any_work(run, place: Path, command: tuple[str, ...]):
+    """Nothing else that these commands need is there."""
+    (place / "folder.json").mkdir()
+    (place / "file").write_text("mine")
+    refused = run(*command, "--output", "folder.json")
+    assert refused.code == 2
+    assert "--output needs a file that can be written; got folder.json: it is a folder" in refused.err
+    refused = run(*command, "--output", "file/run.json")
+    assert refused.code == 2
+    assert "got file/run.json: file is no folder" in refused.err
+    assert run(*command, "--output", "new/run.json").code == 2
+    assert not (place / "new" / "run.json").exists()
 
 
 @pytest.mark.parametrize("format", ["table", "md", "json", "html"])

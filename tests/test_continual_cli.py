@@ -69,6 +69,7 @@ def test_it_writes_figures_a_table_and_a_page_and_goes_on_where_it_stopped(
         (["--output", "figures.txt"], "needs a file whose name ends in .json, got figures.txt"),
         (["--output", "f.json", "--detectors", "cmpmb,,patchcore"], "--detectors needs names with commas between"),
         (["--output", "f.json", "--detectors", "padim"], "no method 'padim'; choose among cmpmb"),
+        (["--output", "f.json", "--detectors", "patchcore,mpa"], "'mpa' needs shared weights: train some with"),
         (["--output", "f.json", "--preset", "best"], "no preset 'best'; choose"),
         (["--output", "f.json", "--tasks", "disc,ring"], "ring"),
         (["--output", "f.json", "--tasks", "disc"], "at least two products, got 1"),

@@ -14,11 +14,13 @@ from stream_ad.config import Settings, load_settings
 from stream_ad.detectors import shared_weights
 from stream_ad.detectors.base import Shared
 from stream_ad.detectors.registry import make_detector
+from stream_ad.domain.job import JobState
 from stream_ad.errors import NoSharedWeights
 from stream_ad.evaluation.continual.variants import chosen
 from tests.discovery_kit import proposed
 from tests.models import tiny, untaught
 from tests.pictures import NUT, Pictures, disc, quiet
+from tests.plant import CONFIG, open_plant, save, teach
 
 
 def product(root: Path, name: str, first: int) -> None:
@@ -67,11 +69,36 @@ def test_weights_are_trained_listed_and_named_in_the_settings(run, tmp_path: Pat
     listed = run("weights", "list")[1].splitlines()
     assert [line.split()[1] for line in listed if line.startswith("mpa-")].count("MPAMA") == 1
     assert [line.split()[1] for line in listed if line.startswith("mpa-")].count("MPA") == 1
-    assert next(line for line in listed if weights.name in line).split(maxsplit=3)[3].strip() == "ring, washer"
+    line = next(line for line in listed if weights.name in line)
+    assert line.split()[3:] == ["ring,", "washer", "-", str(weights)]  # no bank, no task by them
+    assert f"weights: {tmp_path / 'made'}/mpa-" in run(*train, "--output", "made")[1]  # whatever folder it is read from
 
     settings = f"backbone: {{id: tiny, image_size: 64}}\ndetector: {{mpa: {{weights: {weights}}}}}\n"
     (tmp_path / "config.yaml").write_text(settings)
     assert f"detector.mpa.weights is {weights}" in run("weights", "list")[1]
+
+
+def test_the_list_says_where_weights_lie_and_which_tasks_go_by_them(run, tmp_path: Path) -> None:
+    known = untaught()
+    others = {name: array[::-1].copy() for name, array in known.arrays.items()}
+    about = {**known.about, "method": "MPA", "products": {"ring": {}}}
+    place = tmp_path / "elsewhere"
+    named, older = (shared_weights.save("mpa", arrays, about, "", place) for arrays in (known.arrays, others))
+    chosen_weights = f"{{name: mpa, mpa: {{weights: elsewhere/{named.name}}},"
+    (tmp_path / "config.yaml").write_text(CONFIG.replace("{name: patchcore,", chosen_weights))
+    assert "which tasks go by shared weights is not known: there is no database" in run("weights", "list")[2]
+    with open_plant(tmp_path) as app:
+        assert teach(app, NUT, save(tmp_path / "nut", [disc(seed) for seed in range(12)])).state is JobState.PUBLISHED
+    _, out, err = run("weights", "list")
+    listed = {line.split()[0]: line.split()[1:] for line in out.splitlines() if line.startswith("mpa-")}
+    assert listed == {
+        named.name: ["MPA", "tiny", "ring", "nut", str(named)],
+        older.name: ["MPA", "tiny", "ring", "-", str(older)],
+    }
+    assert err == ""
+    shown = run("bank", "show")[1].splitlines()
+    assert "shared weights" in shown[1]
+    assert named.name in shown[2]
 
 
 def test_a_product_that_is_not_there_is_said(run, tmp_path: Path) -> None:

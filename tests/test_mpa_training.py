@@ -15,6 +15,7 @@ from stream_ad.detectors.base import uncalibrated
 from stream_ad.detectors.mpa import Mpa
 from stream_ad.detectors.mpa_network import MpaShape
 from stream_ad.detectors.mpa_training import Auxiliary, MpaOptions, MpaTraining, encode, kept, shrunk
+from stream_ad.detectors.training_run import once
 from stream_ad.domain.bank import BankEntry
 from stream_ad.domain.images import HeldoutImage
 from stream_ad.errors import BankError, ConfigError, DataError, WeightsError
@@ -202,6 +203,18 @@ def test_files_of_an_earlier_run_that_cannot_be_read_are_named(tmp_path):
     features.write_bytes(b"")
     with pytest.raises(DataError, match=f"left in {features}, but it is damaged"):
         kept(tmp_path, cached(), {"ring": PRODUCTS["ring"]}, quiet)
+
+
+def test_features_that_cannot_be_written_are_an_error_of_the_disk(tmp_path):
+    kept(tmp_path, cached(), {"ring": PRODUCTS["ring"]}, quiet)
+    (features,) = tmp_path.glob("*.features")
+    features.unlink()
+    features.with_suffix(".partial").mkdir()
+    with pytest.raises(IsADirectoryError):  # which `train` says; neither torch nor safetensors raise an OSError
+        kept(tmp_path, cached(), {"ring": PRODUCTS["ring"]}, quiet)
+    (tmp_path / "once.partial").mkdir()
+    with pytest.raises(IsADirectoryError):
+        once(tmp_path / "once.features", lambda: {"one": torch.zeros(1)})
 
 
 # --- the weights on disk --------------------------------------------------------------------------

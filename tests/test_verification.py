@@ -1,7 +1,9 @@
 # ruff: noqa: F811 (a fixture is imported, then named as an argument)
 """Whatever is stored by its hash is found when it is not what it was, and said once."""
 
+import shutil
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,13 +14,23 @@ from stream_ad.adapters.database import Transactions
 from stream_ad.adapters.decode import decode, pixel_sha256
 from stream_ad.adapters.in_memory import ManualClock
 from stream_ad.adapters.storage import Database
-from stream_ad.adapters.stored_files import StoredBanks, StoredEntries, StoredFeedback, StoredUnknown
+from stream_ad.adapters.stored_files import (
+    StoredBanks,
+    StoredEntries,
+    StoredFeedback,
+    StoredSharedWeights,
+    StoredUnknown,
+)
 from stream_ad.adapters.tables import BankEntryRow, BankVersionRow, FeedbackRow, KeptImageRow
+from stream_ad.config import Settings
+from stream_ad.detectors import shared_weights
 from stream_ad.domain.duty import Found
 from stream_ad.domain.feedback import FeedbackKind, FeedbackState
 from stream_ad.domain.stored import Stored
 from stream_ad.errors import LeadershipLost
+from stream_ad.scheduler_parts import damage_of_weights
 from stream_ad.services.verification import verify
+from tests.models import untaught
 from tests.stream_kit import png
 
 
@@ -152,3 +164,53 @@ def test_who_leads_no_more_stops_between_two_files(plant: Plant) -> None:
     with pytest.raises(LeadershipLost):
         verify(plant.kinds(), plant.database.audit, ManualClock(NOON), still)
     assert plant.audited() == []
+
+
+@pytest.fixture
+def weights(plant: Plant) -> tuple[Path, Path]:
+    """Folders of the weights that settings name and of older ones; an entry of a published bank names each."""
+    known = untaught()
+    others = {name: array[::-1].copy() for name, array in known.arrays.items()}
+    made = [
+        shared_weights.save("mpa", arrays, known.about, "", plant.folder / "weights")
+        for arrays in (known.arrays, others)
+    ]
+    for name, folder in zip(("ring", "washer"), made, strict=True):
+        publish(plant.database, name, shared=shared_weights.load(folder).sha256)
+    return made[0], made[1]
+
+
+def verified(plant: Plant, chosen: Path) -> Found:
+    settings = Settings(detector={"mpa": {"weights": chosen}})  # pyright: ignore[reportArgumentType]
+    kind = StoredSharedWeights(
+        plant.transactions, plant.database.entries.made_with, partial(damage_of_weights, settings)
+    )
+    return verify([kind], plant.database.audit, ManualClock(NOON), lambda: None)
+
+
+def test_shared_weights_that_entries_name_are_verified_also_older_ones(plant: Plant, weights) -> None:
+    assert verified(plant, weights[0]).figures == {"checked": 2, "damaged": 0, "missing": 0}
+    arrays = weights[1] / "weights.safetensors"
+    data = bytearray(arrays.read_bytes())
+    data[-1] ^= 1
+    arrays.write_bytes(data)
+    assert verified(plant, weights[0]).figures == {"checked": 2, "damaged": 1, "missing": 0}
+    assert plant.audited() == [str(weights[1])]
+    shutil.rmtree(weights[1])
+    assert verified(plant, weights[0]).figures == {"checked": 2, "damaged": 0, "missing": 1}
+    shutil.copytree(weights[0], weights[1])  # whole, but others
+    assert verified(plant, weights[0]).figures == {"checked": 2, "damaged": 1, "missing": 0}
+
+
+def test_chosen_weights_may_lie_in_a_folder_of_any_name(plant: Plant, weights) -> None:
+    chosen = weights[0].rename(weights[0].parent / "mine")
+    assert verified(plant, chosen).figures == {"checked": 2, "damaged": 0, "missing": 0}
+
+
+@pytest.mark.parametrize("content", [b"", b"cut", b"\xff" * 64, (2).to_bytes(8, "little") + b"{}"])
+def test_a_damaged_entry_names_no_weights_and_is_found_among_the_entries(plant: Plant, weights, content: bytes) -> None:
+    path = plant.database.entries.path(plant.database.banks.load().entry("washer").sha256)
+    path.chmod(0o644)
+    path.write_bytes(content)
+    assert verified(plant, weights[0]).figures == {"checked": 1, "damaged": 0, "missing": 0}
+    assert str(path) in plant.verify().text

@@ -103,6 +103,14 @@ class FileEntryStore:
         self._loaded[sha256] = entry
         return entry
 
+    def made_with(self, sha256: str) -> tuple[str, str | None]:
+        """The entry's detector and the hash of the shared weights that it names; only the file's header is read.
+
+        Raises:
+            BankError: the file is missing, or its header is damaged.
+        """
+        return self._with_file(sha256, _made_with)
+
     def _is_stored(self, path: Path, sha256: str) -> bool:
         """Whether the file is there and whole; it then counts as stored now, so that retention leaves it alone."""
         try:
@@ -266,6 +274,17 @@ def _entry(content: bytes, sha256: str, mapping: Callable[[str], mmap.mmap]) -> 
         splits=MappingProxyType(about["splits"]),
         sha256=sha256,
     )
+
+
+def _made_with(path: Path) -> tuple[str, str | None]:
+    """What a file says that its entry was made with. Raises: ValueError: nothing that can be read."""
+    with path.open("rb") as file:
+        size = min(int.from_bytes(file.read(8), "little"), path.stat().st_size)
+        try:
+            about = json.loads(json.loads(file.read(size))["__metadata__"][METADATA_KEY])
+            return about["detector"], about["shared_weights"]
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"its header says nothing of an entry ({error})") from error
 
 
 def _is_small(place: _Place) -> bool:

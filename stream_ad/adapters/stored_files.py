@@ -1,5 +1,9 @@
-"""What is stored by its hash, read again from the disk: entries, the lists of entries that banks are, and pictures."""
+"""What is stored by its hash, read again from the disk.
 
+Entries, the shared weights that they name, the lists of entries that banks are, and pictures.
+"""
+
+import contextlib
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -11,7 +15,7 @@ from stream_ad.adapters.decode import pixel_sha256
 from stream_ad.adapters.tables import ActiveBankRow, BankEntryRow, BankVersionRow, FeedbackRow, KeptImageRow
 from stream_ad.domain.images import Picture
 from stream_ad.domain.stored import Wrong
-from stream_ad.errors import UndecodableImage
+from stream_ad.errors import BankError, UndecodableImage
 
 CHUNK_BYTES = 1 << 20
 
@@ -36,6 +40,31 @@ class StoredEntries:
 
             advice = "restore it from a backup, or learn the task again"
             yield from _compared(self._path(sha256), sha256, _sha256, still_named, advice)
+
+
+class StoredSharedWeights:
+    """The folders of weights that entries of published banks name."""
+
+    name = "shared weights"
+
+    def __init__(
+        self,
+        transactions: Transactions,
+        made_with: Callable[[str], tuple[str, str | None]],
+        damage: Callable[[str, str], Wrong | None],
+    ) -> None:
+        """`made_with`: an entry's detector and weights; `damage`: what is wrong with weights of a detector."""
+        self._transactions, self._made_with, self._damage = transactions, made_with, damage
+
+    def check(self) -> Iterator[Wrong | None]:
+        with self._transactions.read() as session:
+            hashes = list(session.scalars(select(BankEntryRow.entry_sha256).distinct()))
+        named = set()
+        for sha256 in hashes:
+            with contextlib.suppress(BankError):  # retention took the entry, or it is found damaged among the entries
+                named.add(self._made_with(sha256))
+        for detector, weights in sorted((detector, weights) for detector, weights in named if weights):
+            yield self._damage(detector, weights)
 
 
 class StoredBanks:

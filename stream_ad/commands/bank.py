@@ -1,11 +1,12 @@
 """`stream-ad bank ...`: published versions, and the way back to one."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from stream_ad.commands.common import ConfigOption, coloured, login_name, open_app, out, table
-from stream_ad.domain.bank import left_behind
+from stream_ad.domain.bank import BankEntry, left_behind
 from stream_ad.domain.wording import counted
 
 bank = typer.Typer(no_args_is_help=True, help="The bank: its versions, what is in one, and going back to one.")
@@ -41,6 +42,7 @@ def show(
     """The tasks of one version, with thresholds and what they can promise."""
     loaded = open_app(config).database.banks.load(version)
     out().print(f"bank {loaded.version}, {counted(len(loaded), 'task')}, sha256 {loaded.sha256[:12]}")
+    shared = any(entry.shared_weights for entry in loaded)
     rows = []
     for entry in loaded:
         rate, calibration = entry.task.false_alarm_rate, entry.calibration
@@ -56,11 +58,22 @@ def show(
                 len(calibration.scores),
                 len(entry.suspects) or None,
                 str(entry.features),
+                *([_shared_weights(entry)] if shared else []),
                 entry.sha256[:12],
             )
         )
-    columns = ("task", "detector", "threshold", "false-alarm rate", "calibrated on", "left out", "features", "sha256")
+    columns = ["task", "detector", "threshold", "false-alarm rate", "calibrated on", "left out", "features", "sha256"]
+    if shared:
+        columns.insert(-1, "shared weights")
     out().print(table(*columns, rows=rows))
+
+
+def _shared_weights(entry: BankEntry) -> str | None:
+    """The name of their folder, as `weights list` has it."""
+    from stream_ad.detectors.shared_weights import folder_of, kind_of
+
+    named = entry.shared_weights
+    return folder_of(kind_of(entry.detector), named, Path()).name if named else None
 
 
 @bank.command()

@@ -13,7 +13,7 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from stream_ad.app import App, code_version
-from stream_ad.commands.common import ConfigOption, err, open_app, out
+from stream_ad.commands.common import ConfigOption, err, open_app, out, require_writable
 from stream_ad.domain import ports
 from stream_ad.errors import ConfigError
 
@@ -97,8 +97,7 @@ def continual(
     from stream_ad.evaluation.continual.run import Bench, Plan
     from stream_ad.evaluation.continual.variants import chosen
 
-    if output.suffix != ".json":
-        raise ConfigError(f"--output needs a file whose name ends in .json, got {output}")
+    require_writable(output, ".json")
     products = find_products(data, named(tasks, "--tasks"))
     app = open_app(config)
     with shown() as told:

@@ -9,7 +9,7 @@ import typer
 
 from stream_ad.app import code_version
 from stream_ad.commands.bench import CACHED, code_hash, named, shown, source
-from stream_ad.commands.common import ConfigOption, err, open_app, out
+from stream_ad.commands.common import ConfigOption, err, open_app, out, require_writable
 from stream_ad.domain import ports
 from stream_ad.errors import ConfigError
 
@@ -57,8 +57,7 @@ def robustness(
     from stream_ad.evaluation.robustness_report import GROUPS, pooled, to_html, to_markdown
     from stream_ad.presets import detector_options
 
-    if output.suffix != ".json":
-        raise ConfigError(f"--output needs a file whose name ends in .json, got {output}")
+    require_writable(output, ".json")
     sizes = _bounds(bounds)
     products = find_products(data, named(tasks, "--tasks"))
     app = open_app(config)

@@ -19,7 +19,7 @@ import typer
 
 from stream_ad.app import App, code_version
 from stream_ad.commands.bench import code_hash, named, source
-from stream_ad.commands.common import ConfigOption, err, open_app, out
+from stream_ad.commands.common import ConfigOption, err, open_app, out, require_writable
 from stream_ad.commands.throughput_line import (
     Frame,
     changed,
@@ -94,8 +94,7 @@ def throughput(
     *declared*: cameras name the product (`routing.sticky_checks` as --checks); *routed*: nothing is declared, every
     picture is routed. The broker's own work is not counted.
     """
-    if output.suffix != ".json":
-        raise ConfigError(f"--output needs a file whose name ends in .json, got {output}")
+    require_writable(output, ".json")
     chosen = named(sources, "--sources") or []
     if unknown := set(chosen) - {"kafka", "folder"}:
         raise ConfigError(f"--sources needs kafka, folder or both, got {', '.join(sorted(unknown))}")

@@ -97,6 +97,32 @@ def who_says(name: str | None) -> str:
     return who
 
 
+def require_writable(output: Path, suffix: str = "") -> None:
+    """Nothing, when --output can be written there; asked before long work. The folder of the file is made.
+
+    Raises:
+        ConfigError: it cannot, or the file's name does not end in the suffix.
+    """
+    if suffix and output.suffix != suffix:
+        raise ConfigError(f"--output needs a file whose name ends in {suffix}, got {output}")
+    if (why := _unwritable(output)) is not None:
+        raise ConfigError(f"--output needs a file that can be written; got {output}: {why}")
+
+
+def _unwritable(output: Path) -> str | None:
+    """Why a file cannot be written; None: it can."""
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        if output.is_dir():
+            return "it is a folder"
+        # the file is not opened: an empty one would look like figures of an earlier run
+        return None if os.access(output if output.exists() else output.parent, os.W_OK) else "permission denied"
+    except FileExistsError:
+        return f"{output.parent} is no folder"
+    except OSError as error:
+        return f"{error.filename}: {error.strerror}"
+
+
 def end_here_and_now(code: int) -> NoReturn:
     """End the process although threads were left behind, which would keep it alive; what was said is written."""
     logging.shutdown()

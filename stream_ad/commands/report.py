@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from stream_ad.commands.common import ConfigOption, coloured, open_app, out, table
+from stream_ad.commands.common import ConfigOption, coloured, open_app, out, require_writable, table
 from stream_ad.commands.jobs import JobNumber
 from stream_ad.errors import ConfigError
 
@@ -68,6 +68,7 @@ def forgetting(
 
     if first is not None and last is not None and first > last:
         raise ConfigError(f"--from {first} is after --to {last}; give the smaller version first")
+    _require(output, to_terminal=format is Format.TABLE)
     app = open_app(config)
     made = app.forgetting_report(first=first, last=last, pictures=format is Format.HTML)
     writers = {Format.MARKDOWN: to_markdown, Format.JSON: to_json, Format.CSV: to_csv, Format.HTML: to_html}
@@ -90,6 +91,7 @@ def job(
     """What one job did: what it changed for which product, and why it was refused."""
     from stream_ad.evaluation.job_report import to_csv, to_html, to_json, to_markdown
 
+    _require(output, to_terminal=format is JobFormat.TABLE)
     app = open_app(config)
     made = app.reports.of_job(job_id, pictures=format is JobFormat.HTML)
     writers = {
@@ -101,18 +103,24 @@ def job(
     _give(made, writers.get(format), show_job, output, f"Job {made.job_id}: {made.what}. {made.answer}")
 
 
+def _require(output: Path | None, *, to_terminal: bool) -> None:
+    """Raises: ConfigError: the report cannot be written there."""
+    if output is None:
+        return
+    if to_terminal:
+        raise ConfigError("--output needs a --format for files, such as html; a table is for the terminal")
+    require_writable(output)
+
+
 def _give(
     made: Made, write: Callable[[Made], str] | None, show: Callable[[Made], None], output: Path | None, said: str
 ) -> None:
     """A report to the terminal or to a file."""
     if write is None:
-        if output is not None:
-            raise ConfigError("--output needs a --format for files, such as html; a table is for the terminal")
         show(made)
     elif output is None:
         typer.echo(write(made), nl=False)
     else:
-        output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(write(made), encoding="utf-8", newline="")
         out().print(said, markup=False)
         out().print(f"written to {output}", markup=False)

@@ -237,7 +237,7 @@ def _train(kind: str, folder: Path, begin: Begin) -> None:
     if training.step < training.steps:
         out().print(f"{training.step} of {training.steps} steps; the same command goes on from here", markup=False)
         return
-    written = write(folder)
+    written = write(folder).resolve()  # config.yaml reads a relative one from its own folder
     out().print(f"{training.steps} steps; use them with\ndetector: {{{kind}: {{weights: {written}}}}}", markup=False)
 
 

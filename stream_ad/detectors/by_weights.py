@@ -14,7 +14,7 @@ import torch
 from stream_ad.backbones.base import Backbone
 from stream_ad.backbones.views import Views
 from stream_ad.detectors.base import Detector, RawPrediction, Shared
-from stream_ad.detectors.shared_weights import DIGITS, folder_of, load
+from stream_ad.detectors.shared_weights import DIGITS, SharedWeights, folder_of, load
 from stream_ad.domain.bank import BankEntry
 from stream_ad.domain.images import ImageSet, Mask
 from stream_ad.domain.ports import Progress
@@ -48,20 +48,22 @@ class ByWeights:
         """By the weights in use. Raises: as the detector itself."""
         return self._own.adapt(task, normals, roi=roi, seed=seed, progress=progress)
 
-    def require_unseen(self, task: TaskId, ids: Iterable[str]) -> None:
-        """Nothing, when the weights in use learned none of these pictures (sha256 of the decoded pixels).
+    def require_unseen(self, task: TaskId, ids: Iterable[str], made_with: str | None = None) -> None:
+        """Nothing, when the weights learned none of these pictures (sha256 of the decoded pixels).
+
+        `made_with`: the hash that an entry names; None: the weights in use.
 
         Raises:
             OverlappingSplits: they did: figures on such pictures would flatter.
-            NoSharedWeights: there are no weights.
+            NoSharedWeights, BankError, WeightsError: as `require`.
         """
-        in_use = self.shared_weights  # says so where there are none
-        weights = self._options["weights"]
+        sha256 = made_with or self.shared_weights
+        weights = self._weights(sha256, task)
         seen = (load(weights) if isinstance(weights, Path) else weights).learned_pictures
         if shared := sum(id[:DIGITS] in seen for id in ids):
             raise OverlappingSplits(
                 f"{shared} of the held-out pictures of task {task!r} are among those that the shared weights"
-                f" {in_use[:DIGITS]} were trained on; train {self._kind} on other products, or give other"
+                f" {sha256[:DIGITS]} were trained on; train {self._kind} on other products, or give other"
                 " held-out pictures: figures on pictures that were learned mean nothing"
             )
 
@@ -92,13 +94,21 @@ class ByWeights:
         if sha256 == self.shared_weights:
             return self._own
         if sha256 not in self._older:
-            weights = self._options.get("weights")
-            folder = folder_of(self._kind, sha256, weights.parent if isinstance(weights, Path) else Path())
-            if not isinstance(weights, Path) or not folder.is_dir():
-                raise BankError(
-                    f"the entry of task {task!r} was made with the shared weights {folder.name}, but"
-                    f" {self.shared_weights[:DIGITS]} are in use, and no {folder.name} lies beside them: bring that"
-                    f" folder back, or set detector.{self._kind}.weights to it"
-                )
-            self._older[sha256] = self._make(self._backbone, **{**self._options, "weights": folder})
+            options = {**self._options, "weights": self._weights(sha256, task)}
+            self._older[sha256] = self._make(self._backbone, **options)
         return self._older[sha256]
+
+    def _weights(self, sha256: str, task: TaskId) -> SharedWeights | Path:
+        """Those of this hash, or their folder. Raises: NoSharedWeights, BankError: as `require`."""
+        own = self.shared_weights  # says so where there are none
+        weights = self._options["weights"]
+        if sha256 == own:
+            return weights
+        folder = folder_of(self._kind, sha256, weights.parent if isinstance(weights, Path) else Path())
+        if not isinstance(weights, Path) or not folder.is_dir():
+            raise BankError(
+                f"the entry of task {task!r} was made with the shared weights {folder.name}, but"
+                f" {own[:DIGITS]} are in use, and no {folder.name} lies beside them: bring that"
+                f" folder back, or set detector.{self._kind}.weights to it"
+            )
+        return folder

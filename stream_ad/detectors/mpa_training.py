@@ -14,7 +14,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from stream_ad.backbones.base import Backbone
@@ -98,6 +99,7 @@ def kept(folder: Path, backbone: Backbone, products: Mapping[str, HeldoutSet], p
 
     Raises:
         DataError: no picture is good, or none is damaged.
+        OSError: the folder cannot be written.
     """
     parts, total = [], sum(map(len, products.values()))
     for name, images in sorted(products.items()):
@@ -113,7 +115,8 @@ def kept(folder: Path, backbone: Backbone, products: Mapping[str, HeldoutSet], p
         part = _encoded(backbone, name, images, lambda done, before=before: progress("pictures", before + done, total))
         folder.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
-        save_file({one.name: getattr(part, one.name) for one in fields(part)[:-1]}, partial)
+        tensors = {one.name: getattr(part, one.name) for one in fields(part)[:-1]}
+        shared_weights.write_durably(partial, to_bytes(tensors))
         partial.rename(path)
         parts.append(part)
     return joined(parts)

@@ -125,6 +125,19 @@ def folder_of(kind: str, sha256: str, parent: Path) -> Path:
     return parent / f"{kind}-{sha256[:DIGITS]}"
 
 
+def folder_for(kind: str, sha256: str, chosen: Path | None, parent: Path) -> Path:
+    """Where weights of this hash are looked for: in the folder that settings chose, or beside it; else in `parent`."""
+    if chosen is None:
+        return folder_of(kind, sha256, parent)
+    told = _about(chosen)
+    return chosen if told is not None and told["sha256"] == sha256 else folder_of(kind, sha256, chosen.parent)
+
+
+def kind_of(detector: str) -> str:
+    """The kind of the weights that an entry of this detector ("mpa/1") may name."""
+    return detector.partition("/")[0]
+
+
 def save(kind: str, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any], card: str, parent: Path) -> Path:
     """The folder that was written in `parent`; equal weights give an equal name, and nothing is written twice.
 

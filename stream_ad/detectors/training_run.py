@@ -22,11 +22,16 @@ Losses = Callable[[np.random.Generator], Mapping[str, Tensor]]
 
 
 def once(path: Path, make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
-    """Tensors, in dictionaries, that are made once; from then on they are read from the file, into the CPU's memory."""
+    """Tensors, in dictionaries, that are made once; from then on they are read from the file, into the CPU's memory.
+
+    Raises:
+        OSError: the file cannot be written.
+        DataError: it is damaged.
+    """
     if not path.is_file():
         made = dict(make())
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(made, path.with_suffix(".partial"))
+        shared_weights.write_durably(path.with_suffix(".partial"), training_state.in_bytes(made))
         path.with_suffix(".partial").rename(path)
     try:
         return torch.load(path, weights_only=True, map_location="cpu")

@@ -1,8 +1,8 @@
 """States of a training that goes on after a kill: saved whole or not at all, and only for a run of equal settings."""
 
 import hashlib
+import io
 import json
-import os
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from safetensors import SafetensorError
 
+from stream_ad.detectors.shared_weights import write_durably
 from stream_ad.errors import DataError
 
 
@@ -41,15 +42,19 @@ def digest(of: Any) -> str:
 
 
 def save(path: Path, step: int, last: Mapping[str, float], parts: Mapping[str, Stateful]) -> None:
-    """The parts after a step, on disk before this returns."""
+    """The parts after a step, on disk before this returns. Raises: OSError: they cannot be written."""
     state = {"step": step, "last": dict(last)} | {name: part.state_dict() for name, part in parts.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
+    write_durably(partial, in_bytes(state))
     partial.rename(path)
+
+
+def in_bytes(state: Mapping[str, Any]) -> bytes:
+    """As torch saves it. Not straight into a file: where the disk is full, torch raises no OSError."""
+    file = io.BytesIO()
+    torch.save(state, file)
+    return file.getvalue()
 
 
 def restore(path: Path, parts: Mapping[str, Stateful], device: torch.device) -> tuple[int, dict[str, float]]:

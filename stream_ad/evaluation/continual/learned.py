@@ -70,13 +70,13 @@ class Learner:
         `rows` instead of the variant's own; without `in_folds` a fifth of the pictures is kept for calibration
         instead of learning six times.
         """
-        options = {**variant.options} | ({} if rows is None else {"coreset_rows": rows})
+        own = {} if rows is None else {"coreset_rows": rows}
         backbone = self.backbone(variant.image_size)
         split_from = self.split_from if in_folds else 2
         depends: Mapping[str, Any] = {
             "code": self.code,
             "detector": variant.detector,
-            "options": options,
+            "options": {**variant.told, **own},
             "features": str(backbone.spec),
             "task": [task.id, task.class_name, task.false_alarm_rate],
             "pictures": self.hash(normals),
@@ -91,7 +91,7 @@ class Learner:
                 self.learn(
                     task,
                     normals,
-                    make_detector(variant.detector, backbone, options),
+                    make_detector(variant.detector, backbone, {**variant.options, **own}),
                     backbone,
                     feature_block=variant.key_block,
                     folds=self.folds,

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from stream_ad.backbones.base import Backbone
+from stream_ad.detectors.by_weights import ByWeights
 from stream_ad.detectors.registry import make_detector
 from stream_ad.domain.images import HeldoutSet, ImageSet, Subset, split_hash
 from stream_ad.domain.ports import EntryStore, Progress
@@ -99,6 +100,8 @@ class Bench:
 
         Raises:
             DataError: a product has no normal pictures left, or there are fewer than two products.
+            OverlappingSplits: a method's shared weights were trained on pictures that it would be judged by.
+            NoSharedWeights: a method needs some, and has none.
         """
         if len(self.plan.products) < 2:
             raise DataError(
@@ -153,7 +156,8 @@ class Bench:
         return 2 * len(self.plan.variants) * len(self.plan.products) * self.plan.orders
 
     def _open(self) -> None:
-        """Decode everything once: wrong pictures show before an hour is spent."""
+        """Decode everything once: wrong pictures, and weights that learned them, show before an hour is spent."""
+        shared = self._shared()
         for number, product in enumerate(self.plan.products):
             self.kit.progress(f"reading {product.id}", number, len(self.plan.products))
             held = set(product.test.ids)
@@ -166,7 +170,20 @@ class Bench:
             self.normals.append(product.train if len(rows) == len(product.train) else Subset(product.train, rows))
             task = Task(id=TaskId(product.id), class_name=product.class_name, false_alarm_rate=FALSE_ALARM_RATE)
             self.tasks.append(task)
-            self.hashes.append((split_hash(self.normals[-1].ids), split_hash(self.test(number).ids)))
+            judged = self.test(number).ids
+            for detector in shared:
+                detector.require_unseen(task.id, judged)
+            self.hashes.append((split_hash(self.normals[-1].ids), split_hash(judged)))
+
+    def _shared(self) -> list[ByWeights]:
+        """The methods' detectors that score by shared weights. Raises: NoSharedWeights: one has none."""
+        made = [
+            make_detector(one.detector, self.kit.backbone(one.image_size), one.options) for one in self.plan.variants
+        ]
+        found = [detector for detector in made if isinstance(detector, ByWeights)]
+        for detector in found:
+            detector.shared_weights  # noqa: B018 - reading it says that there are none
+        return found
 
     def _learn(self, number: int, learner: Learner) -> Arrivals:
         seed = self.plan.seed + number
