@@ -55,6 +55,7 @@ def test_damage_is_painted_where_none_is_marked(masks):
 
 def test_what_may_be_shown_is_what_the_weights_say_that_they_learned():
     one = product()
+    assert one.defects is not None
     assert list(one.ids) == [*one.normals.ids, one.defects.ids[1]]  # the good labelled one is never shown
     assert list(Auxiliary("washer", one.normals).ids) == list(one.normals.ids)
 
