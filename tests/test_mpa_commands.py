@@ -101,6 +101,21 @@ def test_the_list_says_where_weights_lie_and_which_tasks_go_by_them(run, tmp_pat
     assert named.name in shown[2]
 
 
+@pytest.mark.parametrize("levels", ["0", "1,none", "", "1,9"])
+def test_perception_levels_are_windows_that_fit_into_the_picture(run, tmp_path: Path, levels: str) -> None:
+    product(tmp_path / "sets", "washer", 0)
+    code, _, err = run("train", "mpa", "--data", "sets", "--levels", levels)
+    assert code == 2
+    assert "--levels needs numbers from 1 to 4 with commas between them" in err
+
+
+def test_one_perception_level_can_be_learned_alone(run, tmp_path: Path) -> None:
+    product(tmp_path / "sets", "washer", 0)
+    out = run("train", "mpa", "--data", "sets", "--steps", "1", "--levels", "1")[1]
+    about = json.loads((Path(out.split("weights: ")[1].split("}")[0]) / "about.json").read_text())
+    assert about["about"]["shape"]["levels"] == [1]
+
+
 def test_a_product_that_is_not_there_is_said(run, tmp_path: Path) -> None:
     product(tmp_path / "sets", "washer", 0)
     code, _, err = run("train", "mpa", "--data", "sets", "--tasks", "ring")

@@ -1,6 +1,5 @@
 """`stream-ad bench zero-shot`: products that were never seen, by MPA, MPAMA and untrained words."""
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -24,7 +23,7 @@ from stream_ad.commands.by_product import (
     with_backbone,
     write,
 )
-from stream_ad.commands.common import ConfigOption, open_app
+from stream_ad.commands.common import ConfigOption, LevelsOption, open_app, perception_levels
 
 if TYPE_CHECKING:
     from stream_ad.evaluation.continual.tables import Table
@@ -43,6 +42,7 @@ def zero_shot(
     steps: Annotated[int, typer.Option("--steps", min=1, help="Of stage 1, in each training.")] = 300,
     expert_steps: Annotated[int, typer.Option("--expert-steps", min=1, help="Of stage 2.")] = 100,
     expert_rate: Annotated[float, typer.Option("--expert-rate", min=0.0, help="Learning rate of stage 2.")] = 1e-4,
+    levels: LevelsOption = "1,2,3,4",
     ablations: Annotated[
         bool,
         typer.Option("--ablations", help="The paper's too: modules, perception levels, experts, lambda; 20 trainings."),
@@ -53,6 +53,7 @@ def zero_shot(
 
     Trained anew for every product and seed, on the others' test pictures. A run that was cut off goes on.
     """
+    from stream_ad.detectors.mpa_network import MpaShape
     from stream_ad.detectors.mpa_training import MpaOptions
     from stream_ad.evaluation.by_product.published_zero_shot import TABLES
     from stream_ad.evaluation.by_product.zero_shot import MPA, MPAMA, expert_use, methods
@@ -61,7 +62,8 @@ def zero_shot(
     folds, split = chosen_folds(data, tasks, train, test, unseen_kinds, to_learn=False)
     app = with_backbone(open_app(config), backbone, image_size)
     state = output.with_suffix(".state")
-    options = replace(MpaOptions(), steps=steps, expert_steps=expert_steps, expert_rate=expert_rate)
+    shape = MpaShape(levels=perception_levels(levels, app.backbone.grid))
+    options = MpaOptions(shape=shape, steps=steps, expert_steps=expert_steps, expert_rate=expert_rate)
     with shown() as told:
         compared = methods(app.backbone, made_by_this_code(state), options, ablations=ablations)
         run = judged(app, folds, compared, seeds=seeds, state=state, told=told)

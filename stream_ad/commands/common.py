@@ -207,3 +207,23 @@ def job_bar(console: Console) -> tuple[Progress, Callable[[Job], ports.Progress]
         return told
 
     return bar, watch
+
+
+LevelsOption = Annotated[
+    str, typer.Option("--levels", metavar="A,B,...", help="Perception levels: sides of windows, in patches.")
+]
+
+
+def perception_levels(levels: str, grid: int) -> tuple[int, ...]:
+    """The numbers of `--levels`, rising; `grid`: patches along a picture's side.
+
+    Raises:
+        ConfigError: they are none, or not between 1 and the grid.
+    """
+    try:
+        found = sorted({int(level) for level in levels.split(",")})
+    except ValueError:
+        found = [0]
+    if not 1 <= found[0] <= found[-1] <= grid:
+        raise ConfigError(f"--levels needs numbers from 1 to {grid} with commas between them, got {levels!r}")
+    return tuple(found)

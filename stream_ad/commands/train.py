@@ -20,7 +20,7 @@ from rich.progress import (
 )
 
 from stream_ad.commands.bench import named
-from stream_ad.commands.common import ConfigOption, config_path, err, open_app, out
+from stream_ad.commands.common import ConfigOption, LevelsOption, config_path, err, open_app, out, perception_levels
 from stream_ad.commands.stream import stop_on_signals
 from stream_ad.config import load_settings
 from stream_ad.domain import ports
@@ -132,6 +132,7 @@ def mpa(
     ] = 1,
     steps: Annotated[int, typer.Option("--steps", min=1, help="Of stage 1.")] = 300,
     expert_steps: Annotated[int, typer.Option("--expert-steps", min=1, help="Of stage 2.")] = 100,
+    levels: LevelsOption = "1,2,3,4",
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of first weights and of the pictures' order.")] = 0,
     config: ConfigOption = None,
 ) -> None:
@@ -142,10 +143,12 @@ def mpa(
     the weights with `detector.mpa.weights`.
     """
     from stream_ad.adapters.datasets import find_products
+    from stream_ad.detectors.mpa_network import MpaShape
     from stream_ad.detectors.mpa_training import MpaOptions, MpaTraining, kept
 
     app = open_app(config)
-    options = MpaOptions(steps=steps, expert_steps=expert_steps if stage == 2 else 0, seed=seed)
+    shape = MpaShape(levels=perception_levels(levels, app.backbone.grid))
+    options = MpaOptions(shape=shape, steps=steps, expert_steps=expert_steps if stage == 2 else 0, seed=seed)
     products = find_products(data, named(tasks, "--tasks"), to_learn=False)  # their test pictures are learned from
 
     def begin(folder: Path, encoding: ports.Progress) -> tuple[MpaTraining, Callable[[Path], Path]]:
