@@ -47,9 +47,10 @@ def test_without_ray_it_is_said_what_to_install(monkeypatch):
 
 @pytest.mark.needs_ray
 @pytest.mark.timeout(1800)
-def test_jobs_on_a_cluster_of_two_workers(tmp_path):
+def test_jobs_on_a_cluster_of_two_workers(tmp_path, monkeypatch):
     """The tests of `tests/on_ray.py`, in a network of their own: Ray's servers ask nobody who they are."""
     require_namespaces()
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)  # what is asked of this run is not asked of the one in there
     # in there we are root, whoever we are, and root's own temporary files may be somebody else's
     options = ["-q", "-n0", "-p", "no:cacheprovider", "--no-header", "--basetemp", str(tmp_path / "inside")]
     command = [sys.executable, "-m", "pytest", *options, str(ROOT / "tests" / "on_ray.py")]

@@ -31,7 +31,7 @@ def test_a_declared_product_is_named_with_what_the_picture_looks_like(capsys):
 
 @pytest.mark.parametrize(("verdict", "task"), [("OK", "nut"), ("unknown product", "nearest: nut")])
 def test_score_says_of_an_unknown_product_that_the_task_is_only_the_nearest(capsys, verdict, task):
-    row = {"file": "a.png", "verdict": verdict, "task": "nut", "score": 1.0, "threshold": 2.0, "p_value": 0.5}
-    show([{**row, "alarm": None}], as_json=False)
+    row = {"file": "a.png", "verdict": verdict, "task": "nut", "detector": "cmpmb/3", "score": 1.0, "threshold": 2.0}
+    show([{**row, "p_value": 0.5, "alarm": None}], as_json=False)
     cells = [cell for cell in capsys.readouterr().out.splitlines()[1].split("  ") if cell]
-    assert [cell.strip() for cell in cells[:3]] == ["a.png", verdict, task]
+    assert [cell.strip() for cell in cells[:4]] == ["a.png", verdict, task, "cmpmb/3"]
