@@ -218,7 +218,7 @@ class Killed(Exception):
 
 
 def test_a_killed_training_goes_on_to_the_same_bits(tmp_path, features, monkeypatch):
-    monkeypatch.setattr("stream_ad.detectors.training_run.SAVE_EVERY", 2)
+    monkeypatch.setattr("stream_ad.detectors.training_run.TrainingRun.save_every", 2)
 
     def die(step: int, loss: float) -> None:
         if step == 3:

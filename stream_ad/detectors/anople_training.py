@@ -14,7 +14,7 @@ painted in it.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,7 @@ class AnopleOptions:
     save_every: int = 50
 
 
-class AnopleTraining:
+class AnopleTraining(training_state.Resumable):
     """A run in a folder: made anew, or where it was left.
 
     Raises:
@@ -85,38 +85,18 @@ class AnopleTraining:
         if not products or not all(len(product.normals) for product in products.values()):
             raise DataError(f"needed good pictures of at least one product to train {KIND}, got none; name others")
         self.options, self.backbone = options, backbone
+        self.steps, self.save_every = options.steps, options.save_every
         self.products = dict(sorted(products.items()))
         self.device = backbone.encode_text(["object"]).device
         generator = torch.Generator().manual_seed(options.seed)
         self.network = AnopleNetwork(options.shape, backbone, generator).to(self.device)
-        self.step = 0
-        #: parts of the last step's loss
-        self.last: dict[str, float] = {}
         decoder = list(self.network.decoder.parameters())
         others = [parameter for name, parameter in self.network.named_parameters() if not name.startswith("decoder.")]
         self._optimizer = torch.optim.Adam([{"params": decoder}, {"params": others}])
         self._parts = {"network": self.network, "optimizer": self._optimizer}
         self._path = folder / f"{KIND}-{self._run()[:16]}.training"
+        #: `last`: parts of the last step's loss
         self.step, self.last = training_state.restore(self._path, self._parts, self.device)
-
-    @property
-    def steps(self) -> int:
-        return self.options.steps
-
-    def run(
-        self,
-        *,
-        until: Callable[[], bool] = lambda: False,
-        told: Callable[[int, float], None] = lambda step, loss: None,
-    ) -> None:
-        """To the last step, or until asked to stop; saved either way. `told`: after each step, with its loss."""
-        while self.step < self.steps and not until():
-            loss = self._learn()
-            self.step += 1
-            told(self.step, loss)
-            if self.step % self.options.save_every == 0:
-                self._save()
-        self._save()
 
     def result(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """The arrays, and what they are."""

@@ -113,11 +113,7 @@ def kept(folder: Path, backbone: Backbone, products: Mapping[str, HeldoutSet], p
             continue
         before = sum(map(len, parts))
         part = _encoded(backbone, name, images, lambda done, before=before: progress("pictures", before + done, total))
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        tensors = {one.name: getattr(part, one.name) for one in fields(part)[:-1]}
-        shared_weights.write_durably(partial, to_bytes(tensors))
-        partial.rename(path)
+        training_state.put(path, to_bytes({one.name: getattr(part, one.name) for one in fields(part)[:-1]}))
         parts.append(part)
     return joined(parts)
 
@@ -173,11 +169,12 @@ def shrunk(mask: Mask, side: int) -> Bool[Tensor, "{side} {side}"]:
     return share >= min(0.5, float(share.max())) if mask.any() else share > 1
 
 
-class MpaTraining:
+class MpaTraining(training_state.Resumable):
     """A run in a folder: made anew, or where it was left."""
 
     def __init__(self, folder: Path, options: MpaOptions, backbone: Backbone, data: Auxiliary) -> None:
         self.options, self.backbone, self.data = options, backbone, data
+        self.steps, self.save_every = options.steps + options.expert_steps, options.save_every  # of both stages
         self.device = backbone.encode_text(["object"]).device
         generator = torch.Generator().manual_seed(options.seed)
         self.prompts = Prompts(options.shape, backbone.text_width, generator).to(self.device)
@@ -194,26 +191,6 @@ class MpaTraining:
             folder / f"{KIND}-{self._run(options.expert_steps)}.training",
         )
         self._restore()
-
-    @property
-    def steps(self) -> int:
-        """Of both stages."""
-        return self.options.steps + self.options.expert_steps
-
-    def run(
-        self,
-        *,
-        until: Callable[[], bool] = lambda: False,
-        told: Callable[[int, float], None] = lambda step, loss: None,
-    ) -> None:
-        """To the last step, or until asked to stop; saved either way. `told`: after each step, with its loss."""
-        while self.step < self.steps and not until():
-            loss = self._text_step() if self.step < self.options.steps else self._expert_step()
-            self.step += 1
-            told(self.step, loss)
-            if self.step % self.options.save_every == 0 or self.step == self.options.steps:
-                self._save()
-        self._save()
 
     def texts(self) -> Texts:
         """The prompts' embeddings as they are now; those of stage 2 are the last of stage 1."""
@@ -263,16 +240,19 @@ class MpaTraining:
         order = np.random.default_rng([self.options.seed, epoch]).permutation(len(self.data))
         return torch.from_numpy(order[place * batch : (place + 1) * batch])
 
+    def _learn(self) -> float:
+        return self._text_step() if self.step < self.options.steps else self._expert_step()
+
     def _text_step(self) -> float:
         rows = self._rows()
         texts = self.prompts.texts(self.backbone)
         logit = damaged_logit(self.data.embedding[rows].to(self.device), texts.whole)
         losses = {"global": F.binary_cross_entropy_with_logits(logit, self.data.defective[rows].to(logit))}
         losses |= self._local_losses(rows, texts, None)
-        return self._learn(losses, self._text_optimizer)
+        return self._descend(losses, self._text_optimizer)
 
     def _expert_step(self) -> float:
-        return self._learn(self._local_losses(self._rows(), self.texts(), self.experts), self._expert_optimizer)
+        return self._descend(self._local_losses(self._rows(), self.texts(), self.experts), self._expert_optimizer)
 
     def _local_losses(self, rows: Tensor, texts: Texts, experts: Experts | None) -> dict[str, Tensor]:
         """Eq. 4 and the hinge, each summed over the levels."""
@@ -295,7 +275,7 @@ class MpaTraining:
         losses["hinge"] = self.options.hinge * losses["hinge"]
         return losses
 
-    def _learn(self, losses: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> float:
+    def _descend(self, losses: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> float:
         total = torch.stack(list(losses.values())).sum()
         optimizer.zero_grad(set_to_none=True)
         if total.requires_grad:  # a batch without a marked picture teaches experts nothing
@@ -319,6 +299,9 @@ class MpaTraining:
         if second:
             return {"prompts": self.prompts, "experts": self.experts, "expert_optimizer": self._expert_optimizer}
         return {"prompts": self.prompts, "text_optimizer": self._text_optimizer}
+
+    def _to_be_saved(self) -> bool:
+        return super()._to_be_saved() or self.step == self.options.steps  # where stage 2 begins
 
     def _save(self) -> None:
         second = self.step > self.options.steps

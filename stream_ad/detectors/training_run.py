@@ -16,7 +16,6 @@ from stream_ad.backbones.base import Backbone
 from stream_ad.backbones.registry import device_name
 from stream_ad.detectors import shared_weights, training_state
 
-SAVE_EVERY = 50  # steps between two saved states
 #: a step's parts of the loss by name, of all that the step may draw
 Losses = Callable[[np.random.Generator], Mapping[str, Tensor]]
 
@@ -30,17 +29,17 @@ def once(path: Path, make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
     """
     if not path.is_file():
         made = dict(make())
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shared_weights.write_durably(path.with_suffix(".partial"), training_state.in_bytes(made))
-        path.with_suffix(".partial").rename(path)
+        training_state.put(path, training_state.in_bytes(made))
     try:
         return torch.load(path, weights_only=True, map_location="cpu")
     except training_state.UNREADABLE as error:
         raise training_state.unreadable(path, error) from error
 
 
-class TrainingRun:
+class TrainingRun(training_state.Resumable):
     """A run in a folder: made anew, or where it was left. AdamW; the rate falls to zero along a cosine."""
+
+    save_every = 50
 
     def __init__(
         self,
@@ -69,26 +68,16 @@ class TrainingRun:
         #: `last`: parts of the last step's loss
         self.step, self.last = training_state.restore(self._state, self._parts, self.device)
 
-    def run(
-        self,
-        *,
-        until: Callable[[], bool] = lambda: False,
-        told: Callable[[int, float], None] = lambda step, loss: None,
-    ) -> None:
-        """To the last step, or until asked to stop; saved either way. `told`: after each step, with its loss."""
-        while self.step < self.steps and not until():
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.rate * (1 + float(np.cos(np.pi * self.step / self.steps))) / 2
-            losses = self.losses(np.random.default_rng([self.seed, self.step]))
-            loss = torch.stack(list(losses.values())).sum()
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            self.optimizer.step()
-            self.step, self.last = self.step + 1, {name: round(one.item(), 4) for name, one in losses.items()}
-            told(self.step, loss.item())
-            if self.step % SAVE_EVERY == 0 or self.step == self.steps:
-                self._save()
-        self._save()
+    def _learn(self) -> float:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate * (1 + float(np.cos(np.pi * self.step / self.steps))) / 2
+        losses = self.losses(np.random.default_rng([self.seed, self.step]))
+        loss = torch.stack(list(losses.values())).sum()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        self.last = {name: round(one.item(), 4) for name, one in losses.items()}
+        return loss.item()
 
     def write(self, parent: Path, title: str, text: str) -> Path:
         """The folder of the weights as they are now; its card begins with a title and what is particular to them."""

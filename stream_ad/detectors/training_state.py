@@ -1,10 +1,11 @@
-"""States of a training that goes on after a kill: saved whole or not at all, and only for a run of equal settings."""
+"""Trainings that go on after a kill: their states, saved whole or not at all, and only for a run of equal settings."""
 
 import hashlib
 import io
 import json
 import pickle
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -44,9 +45,14 @@ def digest(of: Any) -> str:
 def save(path: Path, step: int, last: Mapping[str, float], parts: Mapping[str, Stateful]) -> None:
     """The parts after a step, on disk before this returns. Raises: OSError: they cannot be written."""
     state = {"step": step, "last": dict(last)} | {name: part.state_dict() for name, part in parts.items()}
+    put(path, in_bytes(state))
+
+
+def put(path: Path, data: bytes) -> None:
+    """The file is there whole or not at all; its folder is made. Raises: OSError: it cannot be written."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    write_durably(partial, in_bytes(state))
+    write_durably(partial, data)
     partial.rename(path)
 
 
@@ -68,3 +74,39 @@ def restore(path: Path, parts: Mapping[str, Stateful], device: torch.device) -> 
         return state["step"], state["last"]
     except UNREADABLE as error:
         raise unreadable(path, error) from error
+
+
+class Resumable(ABC):
+    """Steps that go on where they were cut off."""
+
+    #: done, and in all
+    step: int
+    steps: int
+    #: steps between two saved states
+    save_every: int
+
+    def run(
+        self,
+        *,
+        until: Callable[[], bool] = lambda: False,
+        told: Callable[[int, float], None] = lambda step, loss: None,
+    ) -> None:
+        """To the last step, or until asked to stop; saved either way. `told`: after each step, with its loss."""
+        while self.step < self.steps and not until():
+            loss = self._learn()
+            self.step += 1
+            told(self.step, loss)
+            if self._to_be_saved():
+                self._save()
+        self._save()
+
+    @abstractmethod
+    def _learn(self) -> float:
+        """The step after those that were done; its loss."""
+
+    @abstractmethod
+    def _save(self) -> None: ...
+
+    def _to_be_saved(self) -> bool:
+        """Whether the state after this step is one to go on from."""
+        return self.step % self.save_every == 0
