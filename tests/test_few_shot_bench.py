@@ -4,36 +4,21 @@ import json
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from stream_ad.adapters.datasets import find_products
-from stream_ad.cli import main
 from stream_ad.detectors.anople_training import AnopleOptions
 from stream_ad.evaluation.by_product.few_shot import changed, shots
 from stream_ad.evaluation.by_product.folds import halves, some
 from stream_ad.evaluation.by_product.published_few_shot import TABLES
-from tests.pictures import disc
-
-
-def save(path: Path, pixels: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
+from tests.bench_kit import command_line, write_set
 
 
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("sets")
-    mask = np.zeros((96, 96), np.uint8)
-    mask[44:50, 30:66] = 255
     for first, name in ((0, "ring"), (50, "washer")):
-        for place, count in (("train/good", 4), ("test/good", 3), ("test/scratch", 4)):
-            for n in range(count):
-                first += 1
-                save(root / name / place / f"{n}.png", disc(first, scratched="scratch" in place))
-                if "scratch" in place:
-                    save(root / name / "ground_truth/scratch" / f"{n}_mask.png", mask)
+        write_set(root, name, train=4, good=3, bad=4, first=first)
     return root
 
 
@@ -41,14 +26,7 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     (tmp_path / "config.yaml").write_text("backbone: {id: tiny, image_size: 64}\ndetector: {coreset_rows: 16}\n")
     monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str | Path) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
-            main([*map(str, arguments)])
-        told = capsys.readouterr()
-        return int(ended.value.code or 0), told.out, " ".join(told.err.split())
-
-    return run
+    return command_line(capsys)
 
 
 def test_figures_are_written_and_a_second_run_has_nothing_left_to_do(run, sets: Path, tmp_path: Path):

@@ -4,12 +4,9 @@ import json
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from stream_ad.app import App
-from stream_ad.cli import main
 from stream_ad.config import Settings, load_settings
 from stream_ad.detectors import shared_weights
 from stream_ad.detectors.base import Shared
@@ -17,6 +14,7 @@ from stream_ad.detectors.registry import make_detector
 from stream_ad.domain.job import JobState
 from stream_ad.errors import NoSharedWeights
 from stream_ad.evaluation.continual.variants import chosen
+from tests.bench_kit import command_line, write_set
 from tests.discovery_kit import proposed
 from tests.models import tiny, untaught
 from tests.pictures import NUT, Pictures, disc, quiet
@@ -24,18 +22,7 @@ from tests.plant import CONFIG, open_plant, save, teach
 
 
 def product(root: Path, name: str, first: int) -> None:
-    """Discs, as MVTec AD lies."""
-    mask = np.zeros((96, 96), np.uint8)
-    mask[44:50, 30:66] = 255
-    for place, count in (("train/good", 1), ("test/good", 3), ("test/scratch", 3)):
-        (root / name / place).mkdir(parents=True)
-        for n in range(count):
-            picture = disc(first + n, scratched=place == "test/scratch")
-            first += 1
-            Image.fromarray(picture).save(root / name / place / f"{n:03d}.png")
-    (root / name / "ground_truth" / "scratch").mkdir(parents=True)
-    for n in range(3):
-        Image.fromarray(mask).save(root / name / "ground_truth" / "scratch" / f"{n:03d}_mask.png")
+    write_set(root, name, train=1, good=3, bad=3, first=first)
 
 
 @pytest.fixture
@@ -44,14 +31,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         monkeypatch.delenv(name)
     (tmp_path / "config.yaml").write_text("backbone: {id: tiny, image_size: 64}\n")
     monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
-            main(list(arguments))
-        told = capsys.readouterr()
-        return int(ended.value.code or 0), told.out, " ".join(told.err.split())
-
-    return run
+    return command_line(capsys)
 
 
 def test_weights_are_trained_listed_and_named_in_the_settings(run, tmp_path: Path) -> None:

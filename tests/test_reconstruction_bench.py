@@ -4,38 +4,24 @@ import json
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from stream_ad.cli import main
 from stream_ad.detectors.promptmad_training import PromptMadOptions
 from stream_ad.errors import ConfigError
 from stream_ad.evaluation.by_product.folds import halves
 from stream_ad.evaluation.by_product.reconstruction import PROMPTMAD, TABLES, methods
+from tests.bench_kit import command_line, save, write_set
 from tests.continual_kit import product
 from tests.models import cached
 from tests.pictures import disc, quiet
 from tests.test_promptmad import MEMORY, SHAPE
 
 
-def save(path: Path, pixels: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
-
-
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("sets")
-    mask = np.zeros((96, 96), np.uint8)
-    mask[44:50, 30:66] = 255
     for first, name in ((0, "ring"), (50, "washer")):
-        for place, count in (("train/good", 6), ("test/good", 2), ("test/scratch", 2)):
-            for n in range(count):
-                first += 1
-                save(root / name / place / f"{n}.png", disc(first, scratched="scratch" in place))
-                if "scratch" in place:
-                    save(root / name / "ground_truth/scratch" / f"{n}_mask.png", mask)
+        write_set(root, name, train=6, good=2, bad=2, first=first)
     return root
 
 
@@ -45,14 +31,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     monkeypatch.chdir(tmp_path)
     small = partial(PromptMadOptions, shape=SHAPE, memory=MEMORY, normals=4, painted=4, batch=2)
     monkeypatch.setattr("stream_ad.detectors.promptmad_training.PromptMadOptions", small)  # as commands find it
-
-    def run(*arguments: str | Path) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
-            main([*map(str, arguments)])
-        told = capsys.readouterr()
-        return int(ended.value.code or 0), told.out, " ".join(told.err.split())
-
-    return run
+    return command_line(capsys)
 
 
 def test_weights_are_trained_listed_and_named_in_the_settings(run, sets: Path, tmp_path: Path):

@@ -5,37 +5,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from stream_ad.backbones.views import Views
-from stream_ad.cli import main
 from stream_ad.detectors.mpa_training import MpaOptions
 from stream_ad.detectors.text import ensemble
 from stream_ad.evaluation.by_product.folds import leave_one_out
 from stream_ad.evaluation.by_product.published_zero_shot import METHODS, TABLES
 from stream_ad.evaluation.by_product.zero_shot import MPA, MPAMA, methods
+from tests.bench_kit import command_line, write_set
 from tests.continual_kit import product
 from tests.models import cached
-from tests.pictures import disc, quiet
-
-
-def save(path: Path, pixels: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
+from tests.pictures import quiet
 
 
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("sets")
-    mask = np.zeros((96, 96), np.uint8)
-    mask[44:50, 30:66] = 255
     for first, name in ((0, "ring"), (50, "washer")):
-        for place, count in (("train/good", 1), ("test/good", 3), ("test/scratch", 4)):
-            for n in range(count):
-                first += 1
-                save(root / name / place / f"{n}.png", disc(first, scratched="scratch" in place))
-                if "scratch" in place:
-                    save(root / name / "ground_truth/scratch" / f"{n}_mask.png", mask)
+        write_set(root, name, train=1, good=3, bad=4, first=first)
     return root
 
 
@@ -43,14 +30,7 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     (tmp_path / "config.yaml").write_text("backbone: {id: tiny, image_size: 64}\n")
     monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str | Path) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
-            main(["bench", "zero-shot", *map(str, arguments)])
-        told = capsys.readouterr()
-        return int(ended.value.code or 0), told.out, " ".join(told.err.split())
-
-    return run
+    return command_line(capsys, "bench", "zero-shot")
 
 
 def test_figures_are_written_and_a_second_run_has_nothing_left_to_do(run, sets: Path, tmp_path: Path):
