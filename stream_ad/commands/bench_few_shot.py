@@ -15,12 +15,10 @@ from stream_ad.commands.by_product import (
     judged,
     made_by_this_code,
     report_of,
-    require_json,
     with_backbone,
     write,
 )
-from stream_ad.commands.common import ConfigOption, open_app
-from stream_ad.errors import ConfigError
+from stream_ad.commands.common import ConfigOption, open_app, require_writable, whole_numbers
 
 
 def few_shot(
@@ -57,8 +55,8 @@ def few_shot(
     from stream_ad.evaluation.by_product.folds import halves
     from stream_ad.evaluation.by_product.published_few_shot import TABLES
 
-    require_json(output)
-    counts = _counts(shots)
+    require_writable(output, ".json")
+    counts = whole_numbers(shots, "--k")
     products = find_products(data, named(tasks, "--tasks"))
     folds = halves(products, limit)
     app = with_backbone(open_app(config), backbone, image_size)
@@ -91,14 +89,3 @@ UNSEEN = (
     "*Seen*: the product's own picture in the memory. *Unseen*: the memory holds the other products' pictures. Weights"
     " are trained without the product either way"
 )
-
-
-def _counts(shots: str) -> list[int]:
-    """Raises: ConfigError: not numbers from 1 on with commas between them."""
-    try:
-        counts = [int(count) for count in shots.split(",")]
-    except ValueError:
-        counts = [0]
-    if min(counts) < 1:
-        raise ConfigError(f"--k needs numbers from 1 on with commas between them, got {shots!r}")
-    return sorted(set(counts))

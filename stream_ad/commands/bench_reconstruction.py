@@ -18,11 +18,10 @@ from stream_ad.commands.by_product import (
     judged,
     made_by_this_code,
     report_of,
-    require_json,
     with_backbone,
     write,
 )
-from stream_ad.commands.common import ConfigOption, open_app
+from stream_ad.commands.common import ConfigOption, open_app, require_writable
 
 
 def reconstruction(
@@ -54,7 +53,7 @@ def reconstruction(
     from stream_ad.evaluation.by_product.folds import halves
     from stream_ad.evaluation.by_product.reconstruction import PROMPTMAD, TABLES, WORDLESS, methods
 
-    require_json(output)
+    require_writable(output, ".json")
     if train is None and test is None:
         folds = halves(find_products(data, named(tasks, "--tasks")))
         split = "Every second product judged by what was learned on the others, and the other way round"

@@ -19,11 +19,10 @@ from stream_ad.commands.by_product import (
     judged,
     made_by_this_code,
     report_of,
-    require_json,
     with_backbone,
     write,
 )
-from stream_ad.commands.common import ConfigOption, LevelsOption, open_app, perception_levels
+from stream_ad.commands.common import ConfigOption, LevelsOption, open_app, require_writable, whole_numbers
 
 if TYPE_CHECKING:
     from stream_ad.evaluation.continual.tables import Table
@@ -58,11 +57,11 @@ def zero_shot(
     from stream_ad.evaluation.by_product.published_zero_shot import TABLES
     from stream_ad.evaluation.by_product.zero_shot import MPA, MPAMA, expert_use, methods
 
-    require_json(output)
+    require_writable(output, ".json")
     folds, split = chosen_folds(data, tasks, train, test, unseen_kinds, to_learn=False)
     app = with_backbone(open_app(config), backbone, image_size)
     state = output.with_suffix(".state")
-    shape = MpaShape(levels=perception_levels(levels, app.backbone.grid))
+    shape = MpaShape(levels=whole_numbers(levels, "--levels", app.backbone.grid))
     options = MpaOptions(shape=shape, steps=steps, expert_steps=expert_steps, expert_rate=expert_rate)
     with shown() as told:
         compared = methods(app.backbone, made_by_this_code(state), options, ablations=ablations)

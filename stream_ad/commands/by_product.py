@@ -10,7 +10,7 @@ import typer
 
 from stream_ad.app import App, code_version
 from stream_ad.commands.bench import code_hash, named, source
-from stream_ad.commands.common import err, out, require_writable
+from stream_ad.commands.common import err, out
 from stream_ad.domain import ports
 from stream_ad.errors import ConfigError
 
@@ -150,11 +150,6 @@ def write(
     output.with_suffix(".md").write_text(markdown, encoding="utf-8")
     out().print(markdown, markup=False)
     err().print(f"written to {output} and {output.with_suffix('.md').name}")
-
-
-def require_json(output: Path) -> None:
-    """Raises: ConfigError: the file's name does not end in .json, or it cannot be written."""
-    require_writable(output, ".json")
 
 
 def _provenance(run: "ByProduct", app: App, split: str) -> dict[str, Any]:

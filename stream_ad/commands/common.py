@@ -214,16 +214,17 @@ LevelsOption = Annotated[
 ]
 
 
-def perception_levels(levels: str, grid: int) -> tuple[int, ...]:
-    """The numbers of `--levels`, rising; `grid`: patches along a picture's side.
+def whole_numbers(text: str, option: str, most: int | None = None) -> tuple[int, ...]:
+    """What an option lists, rising, each once.
 
     Raises:
-        ConfigError: they are none, or not between 1 and the grid.
+        ConfigError: not whole numbers from 1 on, up to `most`.
     """
     try:
-        found = sorted({int(level) for level in levels.split(",")})
+        found = sorted({int(part) for part in text.split(",")})
     except ValueError:
         found = [0]
-    if not 1 <= found[0] <= found[-1] <= grid:
-        raise ConfigError(f"--levels needs numbers from 1 to {grid} with commas between them, got {levels!r}")
+    if found[0] < 1 or (most is not None and found[-1] > most):
+        up_to = "on" if most is None else f"to {most}"
+        raise ConfigError(f"{option} needs numbers from 1 {up_to} with commas between them, got {text!r}")
     return tuple(found)

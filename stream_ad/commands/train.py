@@ -20,7 +20,7 @@ from rich.progress import (
 )
 
 from stream_ad.commands.bench import named
-from stream_ad.commands.common import ConfigOption, LevelsOption, config_path, err, open_app, out, perception_levels
+from stream_ad.commands.common import ConfigOption, LevelsOption, config_path, err, open_app, out, whole_numbers
 from stream_ad.commands.stream import stop_on_signals
 from stream_ad.config import load_settings
 from stream_ad.domain import ports
@@ -147,7 +147,7 @@ def mpa(
     from stream_ad.detectors.mpa_training import MpaOptions, MpaTraining, kept
 
     app = open_app(config)
-    shape = MpaShape(levels=perception_levels(levels, app.backbone.grid))
+    shape = MpaShape(levels=whole_numbers(levels, "--levels", app.backbone.grid))
     options = MpaOptions(shape=shape, steps=steps, expert_steps=expert_steps if stage == 2 else 0, seed=seed)
     products = find_products(data, named(tasks, "--tasks"), to_learn=False)  # their test pictures are learned from
 

@@ -37,7 +37,8 @@ class Auxiliary:
         """Of the pictures that may be shown."""
         if self.defects is None:
             return self.normals.ids
-        return [*self.normals.ids, *(self.defects.ids[row] for row in self.damaged)]
+        of_defects = self.defects.ids
+        return [*self.normals.ids, *(of_defects[row] for row in self.damaged)]
 
     @property
     def damaged(self) -> Sequence[int]:
